@@ -1,0 +1,135 @@
+"""The domain: an image, its life, and who may see it. Pure values and functions, no I/O, no clock."""
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+
+class ImageStatus(StrEnum):
+    """uploaded (safe, not yet confirmed by the broker) → queued → processing → completed | failed."""
+
+    UPLOADED = "uploaded"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (ImageStatus.COMPLETED, ImageStatus.FAILED)
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class FailureCode(StrEnum):
+    """`error.code` of a failed image; part of the HTTP contract."""
+
+    CORRUPT_IMAGE = "corrupt-image"
+    LIMIT_EXCEEDED = "limit-exceeded"
+    TIME_LIMIT = "time-limit"
+    MEMORY_LIMIT = "memory-limit"
+    ATTEMPTS_EXHAUSTED = "attempts-exhausted"
+    SOURCE_MISSING = "source-missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    code: FailureCode
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The processed picture: `key` in the processed bucket, sizes in bytes and pixels."""
+
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One row. `width` and `height` are of the upright picture, in pixels; times are UTC.
+
+    `attempts` counts claims and is the fence: a worker's writes carry the number its claim returned.
+    `outages` counts the attempts that ended because a service was away, which do not use up the picture's own attempts.
+    `version` grows with every change that a reader can see.
+    """
+
+    id: UUID
+    owner: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    processing: str
+    priority: Priority
+    created_at: datetime
+    updated_at: datetime
+    request_id: str
+    status: ImageStatus = ImageStatus.UPLOADED
+    attempts: int = 0
+    outages: int = 0
+    version: int = 1
+    failure: Failure | None = None
+    result: Result | None = None
+    completed_at: datetime | None = None
+
+    @property
+    def raw_key(self) -> str:
+        """The upload's key in the raw bucket."""
+        return str(self.id)
+
+    @property
+    def result_key(self) -> str:
+        """The key this attempt's result is stored under. It carries the fence, so that no late writer overwrites another."""
+        return f"{self.id}/{self.attempts}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who a valid token speaks for: its `sub` and realm roles."""
+
+    subject: str
+    roles: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def is_admin(self) -> bool:
+        return "admin" in self.roles
+
+    def may_see(self, image: Image) -> bool:
+        return self.is_admin or image.owner == self.subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often a picture is tried, and when next. An outage uses up `max_outages`, everything else `max_attempts`."""
+
+    max_attempts: int = 5
+    max_outages: int = 200
+    first_delay: timedelta = timedelta(seconds=1)
+    longest_delay: timedelta = timedelta(minutes=5)
+
+    def gives_up(self, image: Image) -> bool:
+        """Whether the attempt that `image` has just had was its last."""
+        return image.attempts - image.outages >= self.max_attempts or image.outages >= self.max_outages
+
+    def delay(self, attempts: int) -> timedelta:
+        """Exponential backoff with full jitter: uniform between 0 and min(longest, first · 2ⁿ⁻¹).
+
+        Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+        """
+        factor: int = 2 ** min(max(attempts - 1, 0), 30)
+        ceiling = min(self.longest_delay, self.first_delay * factor)
+        return ceiling * random.random()  # noqa: S311 - spreads load, guards nothing

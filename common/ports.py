@@ -1,0 +1,179 @@
+"""Every port and what it promises, on one page. Adapters keep these promises and do not repeat them.
+
+All raise `Unavailable` where the technology behind them does not answer in time, and nothing of any SDK.
+`check()` answers when the technology can do its work now and raises `Unavailable` (or `NotMigrated`) when it cannot.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from common.images import Failure, Image, Principal, Priority, Result
+from common.messages import Job
+from common.processing import Processing
+
+
+class ImageStore(Protocol):
+    """The rows: the one truth. Each method is one atomic statement.
+
+    The store owns the clock, so that workers whose clocks differ agree on what is due: times are given as durations from now.
+    Every row that is not settled has a moment from which somebody should put it on the queue (again): *due*.
+    A write that takes `attempts` is fenced: it happens only while the row exists, has that number and is not final;
+    else the answer is None (or False), and nothing was changed. Each visible change adds 1 to the version.
+    """
+
+    async def add(self, image: Image, due_in: timedelta) -> None:
+        """Commits the row as `uploaded`. It has survived a crash of anybody once this returns. `image` sets its times."""
+
+    async def get(self, image_id: UUID) -> Image | None: ...
+
+    async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
+        """The broker has the message: `uploaded` or `queued` → `queued`. None where a worker was faster."""
+
+    async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
+        """→ `processing`, attempts + 1, due when the lease ends. None where the image is gone, final, or its lease still runs.
+        Of any number of concurrent claims one at most succeeds."""
+
+    async def renew(self, image_id: UUID, attempts: int, lease: timedelta) -> bool:
+        """Makes the lease end later; changes nothing that a reader sees. False where the fence was lost."""
+
+    async def complete(self, image_id: UUID, attempts: int, result: Result) -> Image | None:
+        """→ `completed`: settled."""
+
+    async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, *, outage: bool) -> Image | None:
+        """→ `queued`, due after the delay; an outage is counted as one."""
+
+    async def fail(self, image_id: UUID, attempts: int, failure: Failure, due_in: timedelta) -> Image | None:
+        """→ `failed`; settled only by `settle`, once the dead letter is safe. Until then the row stays due."""
+
+    async def settle(self, image_id: UUID) -> None:
+        """A final row is never due again."""
+
+    async def take_due(self, limit: int, hold: timedelta) -> list[Image]:
+        """Up to `limit` due rows, oldest due first, each made due again only after `hold`; those in `processing` (their lease has
+        ended) become `queued`. Of concurrent callers no two get the same row."""
+
+    async def make_all_due(self) -> int:
+        """All rows that are not settled are due now; for a process that knows it is the only one. → how many."""
+
+    async def check(self) -> None: ...
+
+
+class Bucket(StrEnum):
+    RAW = "raw-images"
+    PROCESSED = "processed-images"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """An object being read: its size in bytes, and its bytes as chunks of at most 64 KiB or so."""
+
+    size_bytes: int
+    chunks: AsyncIterator[bytes]
+
+
+class BlobStore(Protocol):
+    """Objects by bucket and key. An object is there wholly or not at all, and has survived a crash once `put` returns."""
+
+    async def put(self, bucket: Bucket, key: str, source: Path, content_type: str) -> None:
+        """Stores the file's bytes; replaces what was there."""
+
+    async def fetch(self, bucket: Bucket, key: str, target: Path) -> None:
+        """Writes the object's bytes to the file. Raises BlobNotFound."""
+
+    def open(self, bucket: Bucket, key: str) -> AbstractAsyncContextManager[Blob]:
+        """For streaming: memory stays small whatever the size. Entering raises BlobNotFound."""
+
+    async def delete(self, bucket: Bucket, key: str) -> None:
+        """The object is gone; no error where it was not there."""
+
+    async def check(self) -> None: ...
+
+
+class JobQueue(Protocol):
+    """Sends. Returning means that the broker has the message safely in a queue; otherwise Unavailable is raised in bounded time."""
+
+    async def publish(self, job: Job, priority: Priority) -> None: ...
+
+    async def publish_dead(self, job: Job, failure: Failure, attempts: int) -> None:
+        """Puts a failed image's job with the dead letters, where headers say why: `x-failure-code`, `x-failure-detail`,
+        `x-attempts`."""
+
+    async def check(self) -> None: ...
+
+
+class Delivery(Protocol):
+    """One message in hand. Exactly one of the three is called, once; if none is, the broker delivers it again.
+
+    After the connection was lost all three do nothing: the broker has given the message to somebody else already.
+    """
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def request_id(self) -> str | None: ...
+    @property
+    def priority(self) -> Priority: ...
+
+    async def ack(self) -> None:
+        """Done: the message is gone."""
+
+    async def hand_back(self) -> None:
+        """Not taken: somebody else may have it, and it does not count as a failed delivery where the broker tells them apart."""
+
+    async def reject(self) -> None:
+        """Cannot be read: goes to the dead letters."""
+
+
+class JobSource(Protocol):
+    """Receives."""
+
+    def deliveries(self, capacity: int) -> AsyncIterator[Delivery]:
+        """Deliveries without end, at most `capacity` unsettled ones of each priority at a time, high before normal before low,
+        without starving low. Connects again by itself after an outage or a cancelled consumer, for as long as it is iterated.
+        Closing the iterator stops the flow: what was received but not yielded is handed back, what was yielded can still be
+        settled."""
+
+
+class StatusCache(Protocol):
+    """A copy of rows for readers, which may lose entries at any time but never shows a version older than one it was told of."""
+
+    async def get(self, image_id: UUID) -> Image | None: ...
+
+    async def put(self, image: Image) -> None:
+        """Refused silently where a newer version, or an invalidation by a newer version, is known."""
+
+    async def invalidate(self, image_id: UUID, version: int) -> None:
+        """Forgets the entry and, for a while, refuses any older than `version`."""
+
+    async def check(self) -> None: ...
+
+
+class TokenVerifier(Protocol):
+    async def verify(self, token: str) -> Principal:
+        """Raises Unauthorized, whose detail says what is wrong with the token, or Unavailable where no keys were ever had."""
+
+    async def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """What a renderer wrote: format, size in bytes, hash in hex, pixels."""
+
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+
+
+class Renderer(Protocol):
+    """The only door to code that touches pixels."""
+
+    async def render(self, source: Path, target: Path, processing: Processing) -> Rendered:
+        """Reads one file, writes the other. Raises PictureRefused or RenderInterrupted; other renders go on unharmed."""

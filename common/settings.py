@@ -1,0 +1,176 @@
+"""One typed Settings: environment variables, then `.env`, then `config.yaml`, then defaults.
+
+Every secret may also be given as a file: `NAME_FILE=/run/secrets/name`. A wrong value raises WrongConfiguration, which names the
+variable and never shows the value. `ENVIRONMENT=production` refuses the development passwords.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from common.errors import WrongConfiguration
+
+SECRETS = ("postgres_url", "redis_url", "rabbitmq_url", "minio_access_key", "minio_secret_key")
+DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "minioadmin")
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads `NAME_FILE` for the secrets, as containers mount them. A trailing newline is not part of the secret."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{field_name.upper()}_FILE")
+        if field_name not in SECRETS or not path:
+            return None, field_name, False
+        if field_name.upper() in os.environ:
+            raise WrongConfiguration(f"{field_name.upper()}_FILE", f"set this or {field_name.upper()}, not both")
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise WrongConfiguration(f"{field_name.upper()}_FILE", f"cannot read {path}: {error}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Settings(BaseSettings):
+    """Names in the environment are these in capitals. Times in seconds, sizes in bytes unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="production refuses default passwords"
+    )
+    mode: Literal["distributed", "embedded"] = Field("distributed", description="set by `image-processor standalone`")
+
+    gateway_host: str = Field("127.0.0.1", description="address the gateway listens on")
+    gateway_port: int = Field(3000, ge=1, le=65535, description="port the gateway listens on")
+    worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics")
+    worker_port: int = Field(
+        3001, ge=0, le=65535, description="port of the worker's health and metrics; 0: any free one"
+    )
+
+    postgres_url: SecretStr = Field(
+        SecretStr("postgresql://image_processor:image_processor@localhost:5432/image_processor"),
+        description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+    )
+    postgres_pool_size: int = Field(10, ge=1, le=1000, description="database connections a process may hold")
+    redis_url: SecretStr = Field(SecretStr("redis://localhost:6379/0"), description="redis:// or rediss://")
+    rabbitmq_url: SecretStr = Field(SecretStr("amqp://guest:guest@localhost:5672/"), description="amqp:// or amqps://")
+
+    storage_type: Literal["s3", "local"] = Field("s3", description="where objects are: MinIO (s3) or a folder (local)")
+    storage_path: Path = Field(Path("data/blobs"), description="the folder, with STORAGE_TYPE=local")
+    minio_endpoint: str = Field("localhost:9000", description="HOST:PORT, or with https:// before it for TLS")
+    minio_public_endpoint: str | None = Field(None, description="the same as clients reach it, for presigned links")
+    minio_access_key: SecretStr = Field(SecretStr("minioadmin"), description="MinIO access key")
+    minio_secret_key: SecretStr = Field(SecretStr("minioadmin"), description="MinIO secret key")
+    minio_region: str = Field("us-east-1", description="MinIO's region; named so that no call is spent on asking")
+
+    keycloak_url: str = Field("http://localhost:8080", description="Keycloak as the gateway reaches it, for its keys")
+    keycloak_public_url: str | None = Field(
+        None, description="Keycloak as clients see it: the issuer in tokens; default KEYCLOAK_URL"
+    )
+    keycloak_realm: str = Field("ImageProcessor", description="the realm")
+    keycloak_client_id: str = Field("api-gateway-client", description="tokens must be for this client (aud or azp)")
+    jwks_refresh_seconds: float = Field(300, gt=0, description="age after which the realm's keys are fetched again")
+    jwks_cooldown_seconds: float = Field(10, gt=0, description="at most one fetch in this time, whatever tokens arrive")
+
+    max_upload_bytes: int = Field(10_485_760, ge=1, description="largest image accepted")
+    max_pixels: int = Field(50_000_000, ge=1, description="largest width × height, of an upload and of an output")
+
+    worker_processes: int = Field(
+        default_factory=lambda: (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        ),
+        ge=1,
+        le=256,
+        description="pictures rendered at once by a worker; default: one per core",
+    )
+    render_seconds: float = Field(30, gt=0, description="time limit of one render")
+    render_memory_bytes: int = Field(1 << 30, ge=1 << 28, description="memory limit of a render's child process")
+    render_tasks_per_child: int = Field(1000, ge=1, description="renders after which a child process is replaced")
+
+    lease_seconds: float = Field(30, gt=0, description="a worker silent for this long is presumed dead")
+    stale_seconds: float = Field(600, gt=0, description="a queued image not taken for this long is published again")
+    dispatch_interval_seconds: float = Field(1, gt=0, description="how often the dispatcher looks for due images")
+    max_attempts: int = Field(5, ge=1, description="attempts a picture has before it fails")
+    max_outages: int = Field(200, ge=1, description="attempts that may end because a service is away")
+    shutdown_seconds: float = Field(40, gt=0, description="time for what runs to finish after SIGTERM")
+    service_timeout_seconds: float = Field(10, gt=0, description="time limit of one call to a service")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        yaml = YamlConfigSettingsSource(settings_cls, yaml_file=os.environ.get("CONFIG_FILE", "config.yaml"))
+        return init_settings, SecretFiles(settings_cls), env_settings, dotenv_settings, yaml
+
+    @field_validator("minio_endpoint", "minio_public_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        if value and "://" in value and not value.startswith(("http://", "https://")):
+            raise ValueError("must be HOST:PORT, http://HOST:PORT or https://HOST:PORT")
+        return value.rstrip("/") if value else None
+
+    @field_validator("keycloak_url", "keycloak_public_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/") if value else None
+
+    @model_validator(mode="after")
+    def _schemes_and_passwords(self) -> Self:
+        for name, schemes in (
+            ("postgres_url", ("postgresql://", "postgres://")),
+            ("redis_url", ("redis://", "rediss://")),
+            ("rabbitmq_url", ("amqp://", "amqps://")),
+        ):
+            value: str = getattr(self, name).get_secret_value()
+            if self.mode == "distributed" and not value.startswith(schemes):
+                raise WrongConfiguration(name.upper(), f"must begin with {' or '.join(schemes)}")
+        if self.environment == "production":
+            if self.mode == "embedded":
+                raise WrongConfiguration(
+                    "ENVIRONMENT", "the embedded mode is for development; it does not run in production"
+                )
+            for name in SECRETS:
+                if name.startswith("minio") and self.storage_type != "s3":
+                    continue
+                if any(default in getattr(self, name).get_secret_value() for default in DEVELOPMENT_PASSWORDS):
+                    raise WrongConfiguration(name.upper(), "production refuses the development password; set another")
+        return self
+
+    @property
+    def issuer(self) -> str:
+        return f"{self.keycloak_public_url or self.keycloak_url}/realms/{self.keycloak_realm}"
+
+    @property
+    def jwks_url(self) -> str:
+        return f"{self.keycloak_url}/realms/{self.keycloak_realm}/protocol/openid-connect/certs"
+
+
+def load(**overrides: Any) -> Settings:
+    """Raises WrongConfiguration, one line, naming the variable."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        variable = "_".join(str(part) for part in first["loc"]).upper() or "CONFIGURATION"
+        raise WrongConfiguration(variable, first["msg"].removeprefix("Value error, ")) from None
+    except WrongConfiguration:
+        raise
+    except (OSError, ValueError) as error:
+        raise WrongConfiguration("CONFIG_FILE", f"config.yaml or .env cannot be read: {error}") from None
