@@ -177,3 +177,15 @@ class Renderer(Protocol):
 
     async def render(self, source: Path, target: Path, processing: Processing) -> Rendered:
         """Reads one file, writes the other. Raises PictureRefused or RenderInterrupted; other renders go on unharmed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What `common.wiring.open_ports` opens. Nothing connects before its first use."""
+
+    images: ImageStore
+    blobs: BlobStore
+    queue: JobQueue
+    jobs: JobSource
+    cache: StatusCache
+    tokens: TokenVerifier

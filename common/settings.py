@@ -42,17 +42,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 
-    environment: Literal["development", "production"] = Field(
-        "development", description="production refuses default passwords"
-    )
+    environment: Literal["development", "production"] = Field("development", description="production refuses default passwords")
     mode: Literal["distributed", "embedded"] = Field("distributed", description="set by `image-processor standalone`")
 
     gateway_host: str = Field("127.0.0.1", description="address the gateway listens on")
     gateway_port: int = Field(3000, ge=1, le=65535, description="port the gateway listens on")
     worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics")
-    worker_port: int = Field(
-        3001, ge=0, le=65535, description="port of the worker's health and metrics; 0: any free one"
-    )
+    worker_port: int = Field(3001, ge=0, le=65535, description="port of the worker's health and metrics; 0: any free one")
 
     postgres_url: SecretStr = Field(
         SecretStr("postgresql://image_processor:image_processor@localhost:5432/image_processor"),
@@ -83,9 +79,7 @@ class Settings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=1, description="largest width × height, of an upload and of an output")
 
     worker_processes: int = Field(
-        default_factory=lambda: (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        ),
+        default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         ge=1,
         le=256,
         description="pictures rendered at once by a worker; default: one per core",
@@ -143,9 +137,7 @@ class Settings(BaseSettings):
                 raise WrongConfiguration(name.upper(), f"must begin with {' or '.join(schemes)}")
         if self.environment == "production":
             if self.mode == "embedded":
-                raise WrongConfiguration(
-                    "ENVIRONMENT", "the embedded mode is for development; it does not run in production"
-                )
+                raise WrongConfiguration("ENVIRONMENT", "the embedded mode is for development; it does not run in production")
             for name in SECRETS:
                 if name.startswith("minio") and self.storage_type != "s3":
                     continue

@@ -1,0 +1,61 @@
+"""Logging and metrics. Logs carry the request id and never a token, a secret or a picture's bytes; metric labels carry no ids."""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("image_processor")
+
+HTTP_REQUESTS = Counter("image_processor_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
+HTTP_SECONDS = Histogram("image_processor_http_request_seconds", "Time from request to the end of the answer", ["method", "route"])
+UPLOADS = Counter("image_processor_uploads_total", "Uploads accepted", ["content_type"])
+UPLOAD_BYTES = Counter("image_processor_upload_bytes_total", "Bytes of accepted uploads")
+PUBLISH_DEFERRED = Counter("image_processor_publish_deferred_total", "Uploads whose publish was left to the dispatcher")
+CACHE_READS = Counter("image_processor_cache_reads_total", "Status reads by what the cache answered", ["result"])
+CACHE_LOST_INVALIDATIONS = Counter(
+    "image_processor_cache_lost_invalidations_total",
+    "Invalidations that the cache could not take; the entry's short life covers them",
+)
+PROCESSED = Counter("image_processor_processed_total", "Attempts by how they ended", ["outcome"])
+PROCESS_SECONDS = Histogram("image_processor_process_seconds", "Time by stage of processing one image", ["stage"])
+IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")
+DISPATCHED = Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"])
+DELIVERIES = Counter("image_processor_deliveries_total", "Messages by how they were settled", ["outcome"])
+DEAD_LETTERS = Counter("image_processor_dead_letters_total", "Failed images put with the dead letters", ["code"])
+
+
+def configure_logging(level: str, form: Literal["auto", "json", "text"]) -> None:
+    """One line an event on standard error: JSON, or text for a person; `auto` decides by whether it is a terminal."""
+    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    final: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if text
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("aio_pika", "aiormq", "httpx", "httpcore", "urllib3", "sqlalchemy", "alembic", "uvicorn.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").propagate = False

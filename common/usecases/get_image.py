@@ -1,0 +1,38 @@
+"""Read an image's state: from the cache, else from the rows."""
+
+from uuid import UUID
+
+from common.errors import ImageNotFound, Unavailable
+from common.images import Image, Principal
+from common.ports import Ports
+from common.telemetry import CACHE_READS, log
+
+
+async def get_image(ports: Ports, principal: Principal, image_id: UUID) -> Image:
+    """Raises ImageNotFound for an unknown image and for another's alike, so that nobody learns what exists."""
+    image = await _cached(ports, image_id)
+    if image is None:
+        image = await ports.images.get(image_id)
+        if image is not None:
+            await _remember(ports, image)
+    if image is None or not principal.may_see(image):
+        raise ImageNotFound("There is no image with this id.")
+    return image
+
+
+async def _cached(ports: Ports, image_id: UUID) -> Image | None:
+    try:
+        image = await ports.cache.get(image_id)
+    except Unavailable as error:
+        CACHE_READS.labels("unavailable").inc()
+        log.debug("cache not read", reason=error.reason)
+        return None
+    CACHE_READS.labels("miss" if image is None else "hit").inc()
+    return image
+
+
+async def _remember(ports: Ports, image: Image) -> None:
+    try:
+        await ports.cache.put(image)
+    except Unavailable as error:
+        log.debug("cache not written", reason=error.reason)

@@ -1,0 +1,82 @@
+"""Take a picture in: after this returns, it ends as completed or failed, whatever crashes or is away meanwhile."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from uuid6 import uuid7
+
+from common.errors import ImageProcessorError, Unavailable
+from common.images import Image, Principal, Priority
+from common.messages import Job
+from common.ports import Bucket, Ports
+from common.processing import Processing
+from common.telemetry import PUBLISH_DEFERRED, log
+
+# The gateway publishes at once; the dispatcher does only if that has not been confirmed after this time.
+FIRST_DISPATCH = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A checked upload in a local file: size in bytes, hash in hex, pixels of the upright picture."""
+
+    path: Path
+    filename: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    processing: Processing
+    priority: Priority
+    request_id: str
+
+
+async def submit_upload(ports: Ports, principal: Principal, upload: Upload, stale_after: timedelta) -> Image:
+    """→ the image as `uploaded`. Order: object, row, message. Raises Unavailable where the object store or the database is away,
+    and then leaves nothing behind."""
+    now = datetime.now(UTC)
+    image = Image(
+        id=uuid7(),
+        owner=principal.subject,
+        filename=upload.filename,
+        content_type=upload.content_type,
+        size_bytes=upload.size_bytes,
+        sha256=upload.sha256,
+        width=upload.width,
+        height=upload.height,
+        processing=upload.processing.canonical,
+        priority=upload.priority,
+        created_at=now,
+        updated_at=now,
+        request_id=upload.request_id,
+    )
+    try:
+        await ports.blobs.put(Bucket.RAW, image.raw_key, upload.path, image.content_type)
+        await ports.images.add(image, FIRST_DISPATCH)
+    except (ImageProcessorError, asyncio.CancelledError):
+        await asyncio.shield(_take_back(ports, image))
+        raise
+    await _publish(ports, image, stale_after)
+    return image
+
+
+async def _take_back(ports: Ports, image: Image) -> None:
+    """Removes the object of an upload that was not accepted, unless its row was committed after all."""
+    try:
+        if await ports.images.get(image.id) is None:
+            await ports.blobs.delete(Bucket.RAW, image.raw_key)
+    except Unavailable as error:
+        log.warning("object left for the sweeper", image_id=str(image.id), service=error.service, reason=error.reason)
+
+
+async def _publish(ports: Ports, image: Image, stale_after: timedelta) -> None:
+    """A queue or database that is away now is no reason to refuse: the row is due in a few seconds all the same."""
+    try:
+        await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), image.priority)
+        await ports.images.mark_queued(image.id, image.attempts, stale_after)
+    except Unavailable as error:
+        PUBLISH_DEFERRED.inc()
+        log.warning("publish left to the dispatcher", image_id=str(image.id), service=error.service, reason=error.reason)
