@@ -121,9 +121,10 @@ class RetryPolicy:
     first_delay: timedelta = timedelta(seconds=1)
     longest_delay: timedelta = timedelta(minutes=5)
 
-    def gives_up(self, image: Image) -> bool:
-        """Whether the attempt that `image` has just had was its last."""
-        return image.attempts - image.outages >= self.max_attempts or image.outages >= self.max_outages
+    def gives_up(self, image: Image, *, outage: bool) -> bool:
+        """Whether the attempt that `image` has just had was its last; `outage` where that one ended because a service was away."""
+        outages = image.outages + outage
+        return image.attempts - outages >= self.max_attempts or outages >= self.max_outages
 
     def delay(self, attempts: int) -> timedelta:
         """Exponential backoff with full jitter: uniform between 0 and min(longest, first · 2ⁿ⁻¹).

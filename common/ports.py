@@ -4,7 +4,7 @@ All raise `Unavailable` where the technology behind them does not answer in time
 `check()` answers when the technology can do its work now and raises `Unavailable` (or `NotMigrated`) when it cannot.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -133,7 +133,7 @@ class Delivery(Protocol):
 class JobSource(Protocol):
     """Receives."""
 
-    def deliveries(self, capacity: int) -> AsyncIterator[Delivery]:
+    def deliveries(self, capacity: int) -> AsyncGenerator[Delivery, None]:
         """Deliveries without end, at most `capacity` unsettled ones of each priority at a time, high before normal before low,
         without starving low. Connects again by itself after an outage or a cancelled consumer, for as long as it is iterated.
         Closing the iterator stops the flow: what was received but not yielded is handed back, what was yielded can still be

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = Field("development", description="production refuses default passwords")
     mode: Literal["distributed", "embedded"] = Field("distributed", description="set by `image-processor standalone`")
 
+    data_dir: Path = Field(Path("data"), description="the embedded mode's folder: database, objects, signing key")
+
     gateway_host: str = Field("127.0.0.1", description="address the gateway listens on")
     gateway_port: int = Field(3000, ge=1, le=65535, description="port the gateway listens on")
     worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics")

@@ -1,0 +1,63 @@
+"""Put what is due on the queue: what nobody published, what the broker lost, what waits for a retry, what a dead worker held.
+
+Any number of workers do this at once; no two get the same row. Promises nothing about when: the caller loops.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from common.errors import Unavailable
+from common.images import Failure, FailureCode, Image, RetryPolicy
+from common.messages import Job
+from common.ports import Ports
+from common.telemetry import DISPATCHED, log
+from common.usecases.process_image import fail_image, forget_cached, send_dead_letter
+
+BATCH = 100
+# A row that was taken but could not be published is due again after this time.
+HOLD = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchPolicy:
+    stale_after: timedelta
+    retry: RetryPolicy
+
+
+async def dispatch_due(ports: Ports, policy: DispatchPolicy) -> int:
+    """→ how many rows were due; BATCH means there may be more. Raises Unavailable where the database or the queue is away."""
+    due = await ports.images.take_due(BATCH, HOLD)
+    for image in due:
+        await _dispatch(ports, policy, image)
+    return len(due)
+
+
+async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image) -> None:
+    if image.status.is_final:
+        if image.failure is not None:
+            await send_dead_letter(ports, image, image.failure)
+        DISPATCHED.labels("dead-letter").inc()
+        return
+    if policy.retry.gives_up(image, outage=False):
+        detail = f"Processing was tried {image.attempts} times, and each time the worker stopped in the middle of it."
+        await fail_image(ports, image, Failure(code=FailureCode.ATTEMPTS_EXHAUSTED, detail=detail))
+        DISPATCHED.labels("given-up").inc()
+        return
+    if image.attempts:
+        await forget_cached(ports, image)
+    await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), image.priority)
+    queued = await ports.images.mark_queued(image.id, image.attempts, policy.stale_after)
+    if queued is not None:
+        await forget_cached(ports, queued)
+    DISPATCHED.labels("published").inc()
+    log.info("image dispatched", image_id=str(image.id), request_id=image.request_id, attempts=image.attempts)
+
+
+async def dispatch_until_none_is_due(ports: Ports, policy: DispatchPolicy) -> None:
+    """One round of the loop. An outage ends the round; the rows it had taken are due again soon."""
+    try:
+        while await dispatch_due(ports, policy) == BATCH:
+            pass
+    except Unavailable as error:
+        DISPATCHED.labels("unavailable").inc()
+        log.warning("dispatching put off", service=error.service, reason=error.reason)

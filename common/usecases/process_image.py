@@ -1,0 +1,162 @@
+"""Carry out one job: claim the row, render the picture, store the result, complete the row.
+
+Promises that on return the row is in its next state, or somebody else's. Where it raises, the row's lease ends by itself and the
+dispatcher sends the job again. Doing a job twice is harmless: the claim refuses, or the fence does.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from common import processing
+from common.errors import BlobNotFound, PictureRefused, RenderInterrupted, Unavailable
+from common.images import Failure, FailureCode, Image, Result, RetryPolicy
+from common.messages import Job
+from common.ports import Bucket, Ports, Renderer
+from common.telemetry import CACHE_LOST_INVALIDATIONS, DEAD_LETTERS, IN_PROGRESS, PROCESS_SECONDS, PROCESSED, log
+
+# A failed image's dead letter is sent at once; the dispatcher does only if that has not been confirmed after this time.
+DEAD_LETTER_GRACE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessPolicy:
+    lease: timedelta
+    retry: RetryPolicy
+
+
+async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy, job: Job) -> None:
+    """Raises Unavailable where the database is away, so that not even the retry could be written down."""
+    image = await ports.images.claim(job.image_id, policy.lease)
+    if image is None:
+        PROCESSED.labels("not-claimed").inc()
+        log.info("job not claimed: the image is gone, final or in other hands")
+        return
+    await forget_cached(ports, image)
+    try:
+        with IN_PROGRESS.track_inprogress():
+            async with _lease_kept(ports, image, policy.lease):
+                await _attempt(ports, renderer, image)
+    except PictureRefused as error:
+        await fail_image(ports, image, Failure(code=error.failure_code, detail=error.detail))
+    except BlobNotFound:
+        await fail_image(ports, image, Failure(code=FailureCode.SOURCE_MISSING, detail="The uploaded file is gone from the store."))
+    except RenderInterrupted as error:
+        await _retry_or_fail(ports, image, policy.retry, Failure(code=error.failure_code, detail=error.detail), outage=False)
+    except Unavailable as error:
+        log.warning("attempt ended by an outage", service=error.service, reason=error.reason)
+        failure = Failure(code=FailureCode.ATTEMPTS_EXHAUSTED, detail=f"The {error.service} was away each time this was tried.")
+        await _retry_or_fail(ports, image, policy.retry, failure, outage=True)
+    except asyncio.CancelledError:
+        await asyncio.shield(_give_back(ports, image))
+        raise
+
+
+async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
+    with tempfile.TemporaryDirectory(prefix="image-") as folder:
+        source, target = Path(folder, "source"), Path(folder, "target")
+        with PROCESS_SECONDS.labels("fetch").time():
+            await ports.blobs.fetch(Bucket.RAW, image.raw_key, source)
+        with PROCESS_SECONDS.labels("render").time():
+            rendered = await renderer.render(source, target, processing.parse(image.processing))
+        with PROCESS_SECONDS.labels("put").time():
+            await ports.blobs.put(Bucket.PROCESSED, image.result_key, target, rendered.content_type)
+    result = Result(
+        key=image.result_key,
+        content_type=rendered.content_type,
+        size_bytes=rendered.size_bytes,
+        sha256=rendered.sha256,
+        width=rendered.width,
+        height=rendered.height,
+    )
+    with PROCESS_SECONDS.labels("complete").time():
+        completed = await ports.images.complete(image.id, image.attempts, result)
+    if completed is None:
+        PROCESSED.labels("fenced").inc()
+        log.warning("result dropped: the image is gone or was taken over", attempt=image.attempts)
+        await ports.blobs.delete(Bucket.PROCESSED, image.result_key)
+        return
+    PROCESSED.labels("completed").inc()
+    await forget_cached(ports, completed)
+    log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
+
+
+async def fail_image(ports: Ports, image: Image, failure: Failure) -> None:
+    """→ `failed`, and its job to the dead letters. The row stays due until that is confirmed."""
+    failed = await ports.images.fail(image.id, image.attempts, failure, DEAD_LETTER_GRACE)
+    if failed is None:
+        PROCESSED.labels("fenced").inc()
+        return
+    PROCESSED.labels(failure.code).inc()
+    await forget_cached(ports, failed)
+    log.warning("image failed", code=failure.code, detail=failure.detail, attempt=image.attempts)
+    try:
+        await send_dead_letter(ports, failed, failure)
+    except Unavailable as error:
+        log.warning("dead letter left to the dispatcher", service=error.service, reason=error.reason)
+
+
+async def send_dead_letter(ports: Ports, image: Image, failure: Failure) -> None:
+    """Raises Unavailable where the queue is away; then nothing is settled."""
+    await ports.queue.publish_dead(Job(image_id=image.id, request_id=image.request_id), failure, image.attempts)
+    await ports.images.settle(image.id)
+    DEAD_LETTERS.labels(failure.code).inc()
+
+
+async def forget_cached(ports: Ports, image: Image) -> None:
+    """Readers must not see an older version than this; where the cache is away, its entries' short life covers for it."""
+    try:
+        await ports.cache.invalidate(image.id, image.version)
+    except Unavailable as error:
+        CACHE_LOST_INVALIDATIONS.inc()
+        log.debug("cache not invalidated", reason=error.reason)
+
+
+async def _retry_or_fail(ports: Ports, image: Image, retry: RetryPolicy, failure: Failure, *, outage: bool) -> None:
+    if retry.gives_up(image, outage=outage):
+        await fail_image(ports, image, failure)
+        return
+    delay = retry.delay(image.attempts)
+    queued = await ports.images.retry(image.id, image.attempts, delay, outage=outage)
+    PROCESSED.labels("retried" if queued else "fenced").inc()
+    if queued is not None:
+        await forget_cached(ports, queued)
+        log.warning(
+            "image will be retried", after_seconds=round(delay.total_seconds(), 3), detail=failure.detail, attempt=image.attempts
+        )
+
+
+async def _give_back(ports: Ports, image: Image) -> None:
+    """This worker is stopping: the next one may have the image at once, and the picture is not to blame."""
+    try:
+        queued = await ports.images.retry(image.id, image.attempts, timedelta(0), outage=True)
+        if queued is not None:
+            await forget_cached(ports, queued)
+    except Unavailable as error:
+        log.warning("lease left to end by itself", reason=error.reason)
+
+
+@asynccontextmanager
+async def _lease_kept(ports: Ports, image: Image, lease: timedelta) -> AsyncIterator[None]:
+    """Renews the lease three times in its length while the body runs. Losing it does not stop the body: the fence does."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(lease.total_seconds() / 3)
+            try:
+                if not await ports.images.renew(image.id, image.attempts, lease):
+                    log.warning("lease lost", attempt=image.attempts)
+                    return
+            except Unavailable as error:
+                log.warning("lease not renewed", reason=error.reason)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])

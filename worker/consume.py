@@ -1,0 +1,83 @@
+"""The consuming loop: takes deliveries while there is room, and settles each exactly once. The only place that acks.
+
+Promises that when `consume` returns, everything it took is settled or with the broker again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import structlog
+
+from common.errors import Unavailable
+from common.messages import Job, decode
+from common.ports import Delivery, JobSource
+from common.telemetry import DELIVERIES, log
+from worker.outcome import Outcome, outcome_of
+
+Handle = Callable[[Job], Awaitable[None]]
+# After an outage the next message waits this long, because it would most likely meet the same outage.
+PAUSE_SECONDS = 1.0
+
+
+async def consume(source: JobSource, handle: Handle, capacity: int, stop: asyncio.Event, shutdown_seconds: float) -> None:
+    """Runs up to `capacity` jobs at once until `stop` is set; then takes no more, lets what runs finish for `shutdown_seconds`,
+    cancels the rest and hands it back."""
+    running: set[asyncio.Task[None]] = set()
+    room = asyncio.Semaphore(capacity)
+
+    async def take() -> None:
+        async with aclosing(source.deliveries(capacity)) as deliveries:
+            await room.acquire()
+            async for delivery in deliveries:
+                task = asyncio.create_task(_settle(delivery, handle))
+                running.add(task)
+                task.add_done_callback(running.discard)
+                task.add_done_callback(lambda _: room.release())
+                await room.acquire()
+
+    taking = asyncio.create_task(take())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([taking, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (taking, stopping):
+            task.cancel()
+        await asyncio.wait([taking, stopping])
+        if running:
+            log.info("stopping: finishing what runs", jobs=len(running), limit_seconds=shutdown_seconds)
+            await asyncio.wait(running, timeout=shutdown_seconds)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    if not taking.cancelled():
+        taking.result()
+
+
+async def _settle(delivery: Delivery, handle: Handle) -> None:
+    error: Exception | None = None
+    with structlog.contextvars.bound_contextvars(request_id=delivery.request_id):
+        try:
+            job = decode(delivery.body, delivery.request_id)
+            with structlog.contextvars.bound_contextvars(image_id=str(job.image_id)):
+                await handle(job)
+        except asyncio.CancelledError:
+            await asyncio.shield(delivery.hand_back())
+            DELIVERIES.labels(Outcome.HAND_BACK).inc()
+            raise
+        except Exception as caught:  # noqa: BLE001 - whatever it is, the message must be settled; outcome.py says how
+            error = caught
+        outcome = outcome_of(error)
+        if isinstance(error, Unavailable):
+            log.warning("message handed back", service=error.service, reason=error.reason)
+            await asyncio.sleep(PAUSE_SECONDS)
+        elif error is not None:
+            log.error("message not processed", outcome=outcome, exc_info=error)
+        DELIVERIES.labels(outcome).inc()
+        match outcome:
+            case Outcome.ACK:
+                await delivery.ack()
+            case Outcome.HAND_BACK:
+                await delivery.hand_back()
+            case Outcome.REJECT:
+                await delivery.reject()
