@@ -1,1 +1,130 @@
-def main() -> None: ...
+"""The command line. Wrong configuration: one line, exit 2. What cannot go on: one line, exit 1."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from common.errors import ImageProcessorError, WrongConfiguration
+from common.settings import Settings, load
+from common.telemetry import configure_logging
+
+app = typer.Typer(
+    name="image-processor",
+    help="Uploads that are never lost, pictures that are right. Settings come from the environment, .env and config.yaml.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    try:
+        app()
+    except WrongConfiguration as error:
+        typer.echo(f"image-processor: {error.detail}", err=True)
+        sys.exit(2)
+    except ImageProcessorError as error:
+        typer.echo(f"image-processor: {error.detail}", err=True)
+        sys.exit(1)
+
+
+def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Runs until the program ends; SIGTERM and SIGINT set the event it was given."""
+    configure_logging(settings.log_level, settings.log_format)
+
+    async def until_signal() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await program(stop)
+
+    try:
+        uvloop.run(until_signal())
+    except* ImageProcessorError as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+@app.command()
+def gateway() -> None:
+    """Run the HTTP gateway."""
+    from cli.programs import run_gateway
+
+    settings = load()
+    run(settings, lambda stop: run_gateway(settings, stop))
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker: it renders pictures and dispatches what is due. Run as many as there is work for."""
+    from cli.programs import run_distributed_worker
+
+    settings = load()
+    run(settings, lambda stop: run_distributed_worker(settings, stop))
+
+
+@app.command()
+def standalone(
+    pictures: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="pictures to push through")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on, on loopback")] = 3000,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="database, objects and signing key")] = Path("data"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where results of IMAGE... are written")] = Path("processed"),
+    once: Annotated[bool, typer.Option("--once", help="exit when the pictures are done instead of serving on")] = False,
+) -> None:
+    """Run everything in this one process, with nothing else installed: for trying it out and for development."""
+    from cli.standalone import embedded_settings, run_standalone
+
+    settings = embedded_settings(port, data)
+    run(settings, lambda stop: run_standalone(settings, pictures or [], out, stop, once=once))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version's revision. Safe to run again, and by several at once."""
+    from common.wiring import migrate as upgrade
+
+    settings = load()
+    configure_logging(settings.log_level, settings.log_format)
+    upgrade(settings)
+    typer.echo("The database is up to date.")
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Option(help="user name in the realm")] = "user",
+    password: Annotated[str, typer.Option(envvar="KEYCLOAK_PASSWORD", help="their password")] = "password",  # noqa: S107 - the demo user's
+    url: Annotated[str | None, typer.Option(help="where Keycloak answers; default: the settings' public address")] = None,
+) -> None:
+    """Print an access token by the password grant, for development."""
+    from cli.client import fetch_token
+
+    settings = load()
+    typer.echo(asyncio.run(fetch_token(settings, user, password, url)))
+
+
+@app.command()
+def push(
+    pictures: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="pictures to push through")],
+    url: Annotated[str, typer.Option(help="where the gateway answers")] = "http://localhost:3000",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where results are written")] = Path("processed"),
+    user: Annotated[str, typer.Option(help="user name in the realm")] = "user",
+    password: Annotated[str, typer.Option(envvar="KEYCLOAK_PASSWORD", help="their password")] = "password",  # noqa: S107 - the demo user's
+) -> None:
+    """Send pictures to a running gateway, wait for the results and write them to a folder."""
+    from cli.client import fetch_token, push_all
+
+    settings = load()
+
+    async def session() -> bool:
+        return await push_all(url, await fetch_token(settings, user, password, None), pictures, out)
+
+    if not asyncio.run(session()):
+        raise typer.Exit(1)

@@ -1,0 +1,87 @@
+"""A small client of the HTTP contract: fetches a token, pushes pictures through, writes the results."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+import typer
+
+from common.errors import ImageProcessorError
+from common.settings import Settings
+
+WAIT_SECONDS = 120.0
+
+
+class RequestFailed(ImageProcessorError):
+    """The service answered with an error, or not at all."""
+
+    code = "request-failed"
+
+
+async def fetch_token(settings: Settings, user: str, password: str, keycloak_url: str | None) -> str:
+    """Raises RequestFailed."""
+    base = f"{keycloak_url}/realms/{settings.keycloak_realm}" if keycloak_url else settings.issuer
+    form = {"grant_type": "password", "client_id": settings.keycloak_client_id, "username": user, "password": password}
+    try:
+        async with httpx.AsyncClient(timeout=30) as http:
+            answer = await http.post(f"{base}/protocol/openid-connect/token", data=form)
+    except httpx.HTTPError as error:
+        raise RequestFailed(f"No token: {base} does not answer ({error}).") from None
+    if answer.status_code != 200:
+        raise RequestFailed(f"No token: {base} answered {answer.status_code}: {answer.text[:300]}")
+    return str(answer.json()["access_token"])
+
+
+async def push_all(gateway_url: str, token: str, pictures: list[Path], out: Path) -> bool:
+    """Prints a line a picture. → whether all went well."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=gateway_url, headers=headers, timeout=60) as http:
+        ended = [await _push_and_say(http, picture, out) for picture in pictures]
+    return all(ended)
+
+
+async def _push_and_say(http: httpx.AsyncClient, picture: Path, out: Path) -> bool:
+    started = time.monotonic()
+    try:
+        target = await _push(http, picture, out)
+    except (RequestFailed, OSError) as error:
+        typer.echo(f"{picture}: {error}", err=True)
+        return False
+    except httpx.HTTPError as error:
+        typer.echo(f"{picture}: the gateway at {http.base_url} does not answer ({error})", err=True)
+        return False
+    typer.echo(f"{picture} → {target} in {time.monotonic() - started:.2f} s")
+    return True
+
+
+async def _push(http: httpx.AsyncClient, picture: Path, out: Path) -> Path:
+    with picture.open("rb") as file:
+        accepted = _ok(await http.post("/api/v1/images", files={"image": (picture.name, file)}))
+    links = accepted.json()["links"]
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (state := _ok(await http.get(links["status"])).json())["status"] not in ("completed", "failed"):
+        if time.monotonic() > deadline:
+            raise RequestFailed(f"still {state['status']} after {WAIT_SECONDS:.0f} s; see {http.base_url.join(links['self'])}")
+        await asyncio.sleep(0.1)
+    if state["status"] == "failed":
+        raise RequestFailed(f"{state['error']['code']}: {state['error']['detail']}")
+    content = _ok(await http.get(links["content"]))
+    suffix = {"image/jpeg": ".jpg", "image/png": ".png"}.get(content.headers["content-type"], picture.suffix)
+    return _write(out / f"{picture.stem}{suffix}", content.content)
+
+
+def _write(target: Path, content: bytes) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return target
+
+
+def _ok(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = answer.text[:300]
+    raise RequestFailed(f"{answer.status_code}: {detail}")

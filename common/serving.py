@@ -1,0 +1,60 @@
+"""Runs an ASGI application until told to stop, then drains it. Signals stay with the caller, who may have more to stop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from common.errors import WrongConfiguration
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int, variable: str) -> socket.socket:
+    """Raises WrongConfiguration naming `variable` where the address cannot be had. Port 0: any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise WrongConfiguration(variable, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return listener
+
+
+async def serve(
+    app: Callable[..., Any],
+    listener: socket.socket,
+    stop: asyncio.Event,
+    drain_seconds: float,
+) -> None:
+    """Returns after `stop` is set and running requests have ended, or `drain_seconds` later at most."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, int(drain_seconds)),
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+        listener.close()

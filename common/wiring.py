@@ -1,0 +1,109 @@
+"""Opens the ports that the settings ask for. The only module that names adapters; each is loaded only where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from common.ports import BlobStore, Ports
+from common.settings import Settings
+
+if TYPE_CHECKING:
+    from common.adapters.dev_issuer import DevIssuer
+
+
+@asynccontextmanager
+async def open_ports(settings: Settings, issuer: DevIssuer | None = None) -> AsyncIterator[Ports]:
+    """Nothing connects yet, so this succeeds while every service is away; closes all on exit. `issuer`: the embedded mode's."""
+    async with AsyncExitStack() as stack:
+        if issuer is not None:
+            yield _embedded(settings, issuer, stack)
+        else:
+            yield _distributed(settings, stack)
+
+
+def _embedded(settings: Settings, issuer: DevIssuer, stack: AsyncExitStack) -> Ports:
+    from common.adapters.keycloak import KeycloakTokenVerifier
+    from common.adapters.memory import MemoryQueue, MemoryStatusCache
+    from common.adapters.sql import SqlImageStore
+
+    images = SqlImageStore(database_url(settings), 1, settings.service_timeout_seconds)
+    stack.push_async_callback(images.close)
+    queue = MemoryQueue()
+    return Ports(
+        images=images,
+        blobs=_blobs(settings, stack),
+        queue=queue,
+        jobs=queue,
+        cache=MemoryStatusCache(),
+        tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, issuer),
+    )
+
+
+def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
+    from common.adapters.keycloak import KeycloakTokenVerifier, RemoteJwks
+    from common.adapters.rabbitmq import RabbitMqQueue
+    from common.adapters.redis import RedisStatusCache
+    from common.adapters.sql import SqlImageStore
+
+    limit = settings.service_timeout_seconds
+    images = SqlImageStore(database_url(settings), settings.postgres_pool_size, limit)
+    stack.push_async_callback(images.close)
+    queue = RabbitMqQueue(settings.rabbitmq_url.get_secret_value(), limit)
+    stack.push_async_callback(queue.close)
+    cache = RedisStatusCache(settings.redis_url.get_secret_value(), min(limit, 1.0))
+    stack.push_async_callback(cache.close)
+    keys = RemoteJwks(settings.jwks_url, settings.jwks_refresh_seconds, settings.jwks_cooldown_seconds, limit)
+    stack.push_async_callback(keys.close)
+    return Ports(
+        images=images,
+        blobs=_blobs(settings, stack),
+        queue=queue,
+        jobs=queue,
+        cache=cache,
+        tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, keys),
+    )
+
+
+def _blobs(settings: Settings, stack: AsyncExitStack) -> BlobStore:
+    if settings.storage_type == "local":
+        from common.adapters.files import FileBlobStore
+
+        return FileBlobStore(settings.storage_path)
+    from common.adapters.minio import MinioBlobStore
+
+    blobs = MinioBlobStore(
+        settings.minio_endpoint,
+        settings.minio_access_key.get_secret_value(),
+        settings.minio_secret_key.get_secret_value(),
+        settings.minio_region,
+        settings.service_timeout_seconds,
+    )
+    stack.push_async_callback(blobs.close)
+    return blobs
+
+
+def database_url(settings: Settings) -> str:
+    if settings.mode == "embedded":
+        return f"sqlite:///{(settings.data_dir / 'images.db').absolute()}"
+    return settings.postgres_url.get_secret_value()
+
+
+def open_dev_issuer(settings: Settings) -> DevIssuer:
+    """The embedded mode's own token issuer, at the URLs Keycloak would answer on."""
+    from common.adapters.dev_issuer import DevIssuer
+
+    return DevIssuer(
+        settings.keycloak_public_url or settings.keycloak_url,
+        settings.keycloak_realm,
+        settings.keycloak_client_id,
+        settings.data_dir / "issuer.pem",
+    )
+
+
+def migrate(settings: Settings) -> None:
+    """Brings the database to this program's revision."""
+    from common.adapters.migrate import upgrade
+
+    upgrade(database_url(settings))

@@ -1,0 +1,85 @@
+"""The worker: consumes jobs, renders them in child processes, and dispatches what is due.
+
+Promises that after `stop` is set it takes nothing new, finishes what runs within the limit, hands the rest back and returns.
+"""
+
+import asyncio
+import random
+from datetime import timedelta
+
+from common.errors import Unavailable
+from common.images import RetryPolicy
+from common.messages import Job
+from common.ports import Ports
+from common.serving import listen, serve
+from common.settings import Settings
+from common.telemetry import log
+from common.usecases.dispatch_due import DispatchPolicy, dispatch_until_none_is_due
+from common.usecases.process_image import ProcessPolicy, process_image
+from worker.consume import consume
+from worker.health import create_health_app
+from worker.pool import RenderPool
+
+WAIT_FOR_DATABASE_SECONDS = 2.0
+
+
+async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, with_health: bool = True) -> None:
+    """Raises NotMigrated; waits for a database that is away. `with_health=False` where a gateway in the same process answers."""
+    await _wait_for_database(ports, stop)
+    if stop.is_set():
+        return
+    drained = asyncio.Event()
+    async with RenderPool(settings) as renderer, asyncio.TaskGroup() as tasks:
+        if with_health:
+            listener = listen(settings.worker_host, settings.worker_port, "WORKER_PORT")
+            tasks.create_task(serve(create_health_app(ports), listener, drained, 1))
+        tasks.create_task(_dispatch(settings, ports, stop))
+        try:
+            await _consume(settings, ports, renderer, stop)
+        finally:
+            drained.set()
+            stop.set()
+    log.info("worker stopped")
+
+
+async def _wait_for_database(ports: Ports, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            await ports.images.check()
+        except Unavailable as error:
+            log.warning("waiting for the database", reason=error.reason)
+            await _sleep(stop, WAIT_FOR_DATABASE_SECONDS)
+        else:
+            return
+
+
+async def _consume(settings: Settings, ports: Ports, renderer: RenderPool, stop: asyncio.Event) -> None:
+    policy = ProcessPolicy(lease=timedelta(seconds=settings.lease_seconds), retry=retry_policy(settings))
+    # One more than can be rendered at once: while it is fetched or stored, no core waits.
+    capacity = settings.worker_processes + 1
+
+    async def handle(job: Job) -> None:
+        await process_image(ports, renderer, policy, job)
+
+    log.info("worker started", processes=settings.worker_processes, capacity=capacity)
+    await consume(ports.jobs, handle, capacity, stop, settings.shutdown_seconds)
+
+
+async def _dispatch(settings: Settings, ports: Ports, stop: asyncio.Event) -> None:
+    policy = DispatchPolicy(stale_after=timedelta(seconds=settings.stale_seconds), retry=retry_policy(settings))
+    while not stop.is_set():
+        await dispatch_until_none_is_due(ports, policy)
+        # Jitter, so that many workers do not ask at the same moment.
+        await _sleep(stop, settings.dispatch_interval_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(max_attempts=settings.max_attempts, max_outages=settings.max_outages)
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass

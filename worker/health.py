@@ -1,0 +1,26 @@
+"""The worker's own small HTTP face, for probes and Prometheus: /health, /health/ready, /metrics. No tokens, no images.
+
+`/health` answers while the event loop turns; `/health/ready` asks the dependencies, and is 503 where an essential one is away.
+"""
+
+from prometheus_client import make_asgi_app
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+from common.ports import Ports
+from common.usecases.check_dependencies import check_dependencies
+
+READY_SECONDS = 3.0
+
+
+def create_health_app(ports: Ports) -> Starlette:
+    async def live(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(request: Request) -> JSONResponse:
+        readiness = await check_dependencies(ports, READY_SECONDS, with_tokens=False)
+        return JSONResponse({"status": readiness.status, "checks": readiness.checks}, 200 if readiness.is_ready else 503)
+
+    return Starlette(routes=[Route("/health", live), Route("/health/ready", ready), Mount("/metrics", make_asgi_app())])
