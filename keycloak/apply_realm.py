@@ -76,7 +76,9 @@ class Keycloak:
         form = {"grant_type": "password", "client_id": "admin-cli", "username": self._admin, "password": self._password}
         status, answer = self._exchange("POST", "/realms/master/protocol/openid-connect/token", form=form)
         if status in (400, 401) and isinstance(answer, dict) and "error" in answer:
-            raise SetupError(f"{self.url} does not accept {self._admin} with this password: set KEYCLOAK_ADMIN and KEYCLOAK_ADMIN_PASSWORD")
+            raise SetupError(
+                f"{self.url} does not accept {self._admin} as an administrator: set KEYCLOAK_ADMIN, KEYCLOAK_ADMIN_PASSWORD"
+            )
         if status != 200 or not isinstance(answer, dict) or "access_token" not in answer:
             raise SetupError(f"{self.url} answered {status} to a login: is it Keycloak's address?")
         self._token = answer["access_token"]
@@ -189,7 +191,7 @@ class Apply:
         known = {scope["name"]: scope["id"] for scope in self.keycloak.get("/client-scopes")} if missing else {}
         for name in missing:
             if name not in known:
-                raise SetupError(f"the realm has no client scope {name!r}, one of Keycloak's own: delete the realm and run this again")
+                raise SetupError(f"the realm has no client scope {name!r}, one of Keycloak's own: delete the realm and run again")
             self.keycloak.put(f"{path}/{known[name]}", {})
             self.changes.append(f"client scope {name} of {wanted['clientId']}")
 

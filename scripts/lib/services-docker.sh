@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # The services as containers of docker-compose.dev.yml. Sourced by scripts/services.
 
 # The time limit is for a configured engine that is not there: the client alone would wait for minutes.

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # The programs behind the native services: Debian's packages, MinIO from source, Keycloak's distribution. Everything is
 # looked for first and made only once. Sourced by scripts/services.
 

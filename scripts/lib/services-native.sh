@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # The services as processes of this machine. For each: the ports it takes, how it is launched, when it is ready, and how it
 # is asked to stop. Sourced by scripts/services.
 
@@ -25,8 +25,15 @@ pg_home() {
   say "$home"
 }
 
+# dead PID: a crashed server that its parent has not looked after yet still has its number, and PostgreSQL takes the number
+# in its lock files for a running server. What was left of the server's children has been cleared by now.
+dead() {
+  local now
+  [ -n "$1" ] && { ! read -ra now < <(stat_of "$1") || [ "${now[0]}" = Z ]; }
+}
+
 launch_postgres() {
-  local home bin made
+  local home bin made file
   if [ "$(id -u)" = 0 ] && ! id postgres > /dev/null 2>&1; then die 'postgres: as root it needs a user "postgres" to run as'; fi
   home=$(pg_home)
   mkdir -p "$home"
@@ -53,6 +60,9 @@ launch_postgres() {
     }
     mv "$home/new/data" "$home/data"
   fi
+  for file in "$home/data/postmaster.pid" "$home/run/.s.PGSQL.5432.lock"; do
+    if dead "$(head -n 1 "$file" 2> /dev/null)"; then rm -f "$file"; fi
+  done
   spawn postgres "$home/data" "${AS_POSTGRES[@]}" "$bin/postgres" -D "$home/data" -c listen_addresses=127.0.0.1 -p 5432 -k "$home/run"
 }
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # Daemons of our own: started in a session each, remembered so that no other process is ever taken for one of them, and
 # stopped. Nothing here knows which services there are. Sourced by scripts/services.
 
