@@ -56,18 +56,18 @@ def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]])
 @app.command()
 def gateway() -> None:
     """Run the HTTP gateway."""
+    settings = load()
     from cli.programs import run_gateway
 
-    settings = load()
     run(settings, lambda stop: run_gateway(settings, stop))
 
 
 @app.command()
 def worker() -> None:
     """Run a worker: it renders pictures and dispatches what is due. Run as many as there is work for."""
+    settings = load()
     from cli.programs import run_distributed_worker
 
-    settings = load()
     run(settings, lambda stop: run_distributed_worker(settings, stop))
 
 

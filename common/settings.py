@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     rabbitmq_url: SecretStr = Field(SecretStr("amqp://guest:guest@localhost:5672/"), description="amqp:// or amqps://")
 
     storage_type: Literal["s3", "local"] = Field("s3", description="where objects are: MinIO (s3) or a folder (local)")
-    storage_path: Path = Field(Path("data/blobs"), description="the folder, with STORAGE_TYPE=local")
+    storage_path: Path = Field(Path("data/blobs"), description="the folder that local storage uses")
     minio_endpoint: str = Field("localhost:9000", description="HOST:PORT, or with https:// before it for TLS")
     minio_public_endpoint: str | None = Field(None, description="the same as clients reach it, for presigned links")
     minio_access_key: SecretStr = Field(SecretStr("minioadmin"), description="MinIO access key")
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     service_timeout_seconds: float = Field(10, gt=0, description="time limit of one call to a service")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="with auto, text on a terminal and JSON elsewhere")
 
     @classmethod
     def settings_customise_sources(
@@ -111,6 +111,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         yaml = YamlConfigSettingsSource(settings_cls, yaml_file=os.environ.get("CONFIG_FILE", "config.yaml"))
+        for name in yaml.yaml_data:
+            if name not in settings_cls.model_fields:
+                raise WrongConfiguration(str(name), "there is no such setting; see config.example.yaml")
         return init_settings, SecretFiles(settings_cls), env_settings, dotenv_settings, yaml
 
     @field_validator("minio_endpoint", "minio_public_endpoint")

@@ -1,0 +1,155 @@
+"""Where settings come from, in which order, and what a wrong one says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.main import main
+from common.errors import WrongConfiguration
+from common.settings import SECRETS, Settings, load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No .env, no config.yaml, no variable of the machine."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
+    monkeypatch.delenv("CONFIG_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_environment_comes_before_dotenv_before_yaml_before_defaults(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_folder / "config.yaml").write_text("gateway_port: 1001\nworker_port: 1001\nmax_attempts: 7\n")
+    (empty_folder / ".env").write_text("GATEWAY_PORT=1002\nWORKER_PORT=1002\n")
+    monkeypatch.setenv("GATEWAY_PORT", "1003")
+
+    settings = load()
+
+    assert (settings.gateway_port, settings.worker_port, settings.max_attempts) == (1003, 1002, 7)
+    assert settings.max_outages == 200
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_every_secret_can_be_a_file(name: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"postgres_url": "postgresql://a:b@c/d", "redis_url": "redis://:x@c", "rabbitmq_url": "amqp://a:b@c/"}.get(name, "xyz")
+    (empty_folder / "secret").write_text(f"{value}\n")
+    monkeypatch.setenv(f"{name.upper()}_FILE", str(empty_folder / "secret"))
+
+    assert getattr(load(), name).get_secret_value() == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("GATEWAY_PORT", "seven", "GATEWAY_PORT: "),
+        ("GATEWAY_PORT", "70000", "GATEWAY_PORT: "),
+        ("STORAGE_TYPE", "ftp", "STORAGE_TYPE: "),
+        ("POSTGRES_URL", "mysql://user:hunter2@host/db", "POSTGRES_URL: must begin with postgresql://"),
+        ("REDIS_URL", "localhost", "REDIS_URL: must begin with redis://"),
+        ("RABBITMQ_URL", "http://localhost", "RABBITMQ_URL: must begin with amqp://"),
+        ("KEYCLOAK_URL", "localhost:8080", "KEYCLOAK_URL: must begin with http://"),
+        ("MINIO_ENDPOINT", "ftp://minio", "MINIO_ENDPOINT: must be HOST:PORT"),
+        ("LEASE_SECONDS", "0", "LEASE_SECONDS: "),
+        ("MINIO_SECRET_KEY_FILE", "/nowhere", "MINIO_SECRET_KEY_FILE: cannot read /nowhere"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable_and_exit_2(
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("sys.argv", ["image-processor", "worker"])
+
+    with pytest.raises(SystemExit) as exit_:
+        main()
+
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"image-processor: {said}")
+    assert error.count("\n") == 1
+    assert "hunter2" not in error
+
+
+def test_an_unknown_key_in_the_file_is_not_ignored(empty_folder: Path) -> None:
+    (empty_folder / "config.yaml").write_text("gatewayport: 3000\n")
+
+    with pytest.raises(WrongConfiguration, match="gatewayport: there is no such setting"):
+        load()
+
+
+def test_a_secret_given_twice_is_refused(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_folder / "secret").write_text("xyz")
+    monkeypatch.setenv("MINIO_SECRET_KEY", "abc")
+    monkeypatch.setenv("MINIO_SECRET_KEY_FILE", str(empty_folder / "secret"))
+
+    with pytest.raises(WrongConfiguration, match="set this or MINIO_SECRET_KEY, not both"):
+        load()
+
+
+@pytest.mark.parametrize("default", ["postgres_url", "rabbitmq_url", "minio_access_key", "minio_secret_key"])
+def test_production_refuses_each_development_password(default: str) -> None:
+    safe = {
+        "postgres_url": "postgresql://app:long@db/app",
+        "rabbitmq_url": "amqp://app:long@mq/",
+        "minio_access_key": "app",
+        "minio_secret_key": "long",
+    }
+    del safe[default]
+
+    with pytest.raises(WrongConfiguration, match=f"{default.upper()}: production refuses"):
+        load(environment="production", **safe)
+
+
+def test_production_takes_real_passwords() -> None:
+    settings = load(
+        environment="production",
+        postgres_url="postgresql://app:long@db/app",
+        rabbitmq_url="amqp://app:long@mq/",
+        minio_access_key="app",
+        minio_secret_key="long",
+    )
+
+    assert settings.environment == "production"
+
+
+def test_the_embedded_mode_refuses_production() -> None:
+    with pytest.raises(WrongConfiguration, match="ENVIRONMENT: "):
+        load(environment="production", mode="embedded")
+
+
+def test_secrets_do_not_show_when_printed() -> None:
+    assert "guest" not in repr(load())
+
+
+def test_the_issuer_is_the_public_address_and_the_keys_come_from_the_internal_one() -> None:
+    settings = load(keycloak_url="http://keycloak:8080/", keycloak_public_url="https://login.example.org/")
+
+    assert settings.issuer == "https://login.example.org/realms/ImageProcessor"
+    assert settings.jwks_url == "http://keycloak:8080/realms/ImageProcessor/protocol/openid-connect/certs"
+
+
+def _documented(settings: set[str]) -> set[str]:
+    return settings - {"mode"}
+
+
+def test_the_examples_and_the_readme_name_every_setting_and_no_other() -> None:
+    names = _documented(set(Settings.model_fields))
+    env = set(re.findall(r"^#?\s?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    in_yaml = set(yaml.safe_load(re.sub(r"^# (?=[a-z_]+:)", "", (ROOT / "config.example.yaml").read_text(), flags=re.MULTILINE)))
+    table = set(re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+
+    assert {name.lower() for name in env} == names
+    assert in_yaml == names - set(SECRETS)
+    assert {name.lower() for name in table} == names
+
+
+def test_the_examples_load(empty_folder: Path) -> None:
+    (empty_folder / ".env").write_text((ROOT / ".env.example").read_text())
+    (empty_folder / "config.yaml").write_text((ROOT / "config.example.yaml").read_text())
+
+    assert load() == Settings()
