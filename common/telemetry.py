@@ -25,6 +25,7 @@ IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")
 DISPATCHED = Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"])
 DELIVERIES = Counter("image_processor_deliveries_total", "Messages by how they were settled", ["outcome"])
 DEAD_LETTERS = Counter("image_processor_dead_letters_total", "Failed images put with the dead letters", ["code"])
+JWKS_FETCHES = Counter("image_processor_jwks_fetches_total", "Fetches of the realm's keys by how they ended", ["result"])
 
 
 def configure_logging(level: str, form: Literal["auto", "json", "text"]) -> None:
