@@ -7,16 +7,10 @@ from pathlib import Path
 import httpx
 import typer
 
-from common.errors import ImageProcessorError
+from cli.errors import RequestFailed
 from common.settings import Settings
 
 WAIT_SECONDS = 120.0
-
-
-class RequestFailed(ImageProcessorError):
-    """The service answered with an error, or not at all."""
-
-    code = "request-failed"
 
 
 async def fetch_token(settings: Settings, user: str, password: str, keycloak_url: str | None) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from cli.errors import RequestFailed
 from common.errors import ImageProcessorError, WrongConfiguration
 from common.settings import Settings, load
 from common.telemetry import configure_logging
@@ -29,8 +30,8 @@ def main() -> None:
     except WrongConfiguration as error:
         typer.echo(f"image-processor: {error.detail}", err=True)
         sys.exit(2)
-    except ImageProcessorError as error:
-        typer.echo(f"image-processor: {error.detail}", err=True)
+    except (ImageProcessorError, RequestFailed) as error:
+        typer.echo(f"image-processor: {error}", err=True)
         sys.exit(1)
 
 
@@ -46,7 +47,7 @@ def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]])
 
     try:
         uvloop.run(until_signal())
-    except* ImageProcessorError as group:
+    except* (ImageProcessorError, RequestFailed) as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import typer
 
-from cli.client import RequestFailed, fetch_token, push_all
+from cli.client import fetch_token, push_all
+from cli.errors import RequestFailed
 from common.errors import WrongConfiguration
 from common.serving import listen, serve
 from common.settings import Settings, load

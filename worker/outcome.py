@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from common.errors import ImageProcessorError, Unavailable, UnreadableMessage
+from common import errors
 
 
 class Outcome(StrEnum):
@@ -13,18 +13,25 @@ class Outcome(StrEnum):
     REJECT = "reject"
 
 
-# The first class that fits. What is left over is our bug: the row's lease ends, the dispatcher sends again until the attempts
-# are used up, and handing the message back meanwhile would only make a hot loop.
+# The first class that fits. A job raises only the first two; the rest would be our bug, and so would be any error of no class here.
+# Then the row's lease ends and the dispatcher sends again until the attempts are used up; handing the message back meanwhile would
+# only make a hot loop.
 OUTCOMES: tuple[tuple[type[Exception], Outcome], ...] = (
-    (UnreadableMessage, Outcome.REJECT),
-    (Unavailable, Outcome.HAND_BACK),
-    (ImageProcessorError, Outcome.ACK),
-    (Exception, Outcome.ACK),
+    (errors.UnreadableMessage, Outcome.REJECT),
+    (errors.Unavailable, Outcome.HAND_BACK),
+    (errors.RenderFailed, Outcome.ACK),
+    (errors.BlobNotFound, Outcome.ACK),
+    (errors.InvalidRequest, Outcome.ACK),
+    (errors.Unauthorized, Outcome.ACK),
+    (errors.Forbidden, Outcome.ACK),
+    (errors.ImageNotFound, Outcome.ACK),
+    (errors.ResultNotReady, Outcome.ACK),
+    (errors.ProcessingFailed, Outcome.ACK),
+    (errors.NotMigrated, Outcome.ACK),
+    (errors.WrongConfiguration, Outcome.ACK),
 )
 
 
 def outcome_of(error: Exception | None) -> Outcome:
     """None: the job was done."""
-    if error is None:
-        return Outcome.ACK
-    return next(outcome for kind, outcome in OUTCOMES if isinstance(error, kind))
+    return next((outcome for kind, outcome in OUTCOMES if isinstance(error, kind)), Outcome.ACK)

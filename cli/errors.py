@@ -1,0 +1,5 @@
+"""What a command can fail with beside the service's own errors."""
+
+
+class RequestFailed(Exception):
+    """The service answered a command's request with an error, or not at all. The text says which, and what to do."""

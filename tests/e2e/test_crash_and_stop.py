@@ -1,0 +1,69 @@
+"""What was accepted is finished, whatever stops meanwhile; and a stop that is asked for is a clean one."""
+
+import signal
+
+from tests.e2e.stack import Stack
+from tests.pictures import photo_jpeg
+from tests.polling import wait_until
+
+
+def test_what_was_accepted_is_finished_after_kill_9(own_stack: Stack) -> None:
+    # given uploads that were accepted and are not all done
+    user = own_stack.as_user()
+    picture = photo_jpeg(3000, 2000)
+    ids = [own_stack.upload(user, picture).json()["id"] for _ in range(12)]
+
+    # when
+    own_stack.kill()
+    own_stack.start()
+
+    # then
+    user = own_stack.as_user()
+    for image_id in ids:
+        assert own_stack.final(user, image_id, seconds=90)["status"] == "completed"
+
+
+def test_sigterm_finishes_what_runs_and_exits_0(own_stack: Stack) -> None:
+    # given a busy service
+    user = own_stack.as_user()
+    ids = [own_stack.upload(user, photo_jpeg(3000, 2000)).json()["id"] for _ in range(8)]
+    wait_until(lambda: _status(own_stack, user, ids[0]) != "uploaded", "work to begin")
+
+    # when
+    codes = own_stack.stop()
+
+    # then
+    assert set(codes) == {0}, own_stack.log()
+    assert "Traceback" not in own_stack.log()
+
+    # and nothing waits for a lease to end: what was not begun is with the broker (or the rows) again
+    own_stack.start()
+    user = own_stack.as_user()
+    for image_id in ids:
+        image = own_stack.final(user, image_id, seconds=25)
+        assert (image["status"], image["attempts"]) == ("completed", 1)
+
+
+def test_a_second_start_finds_everything_as_it_was(own_stack: Stack) -> None:
+    user = own_stack.as_user()
+    image_id = own_stack.upload(user, photo_jpeg(400, 300)).json()["id"]
+    before = own_stack.final(user, image_id)
+
+    own_stack.stop()
+    own_stack.start()
+
+    # the token too is still good: its key was kept
+    after = own_stack.http.get(f"/api/v1/images/{image_id}", headers=user)
+    assert after.json() == before
+
+
+def test_sigint_is_a_clean_stop_too(own_stack: Stack) -> None:
+    assert own_stack.gateway is not None
+
+    own_stack.gateway.send(signal.SIGINT)
+
+    assert own_stack.gateway.wait(30) == 0
+
+
+def _status(stack: Stack, user: dict[str, str], image_id: str) -> str:
+    return str(stack.http.get(f"/api/v1/images/{image_id}/status", headers=user).json()["status"])
