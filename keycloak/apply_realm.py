@@ -238,8 +238,10 @@ class Apply:
             self.changes.append(f"roles of {wanted['username']}: {', '.join(missing)}")
 
 
-def wanted_realm(gateway_url: str, *, demo_users: bool) -> JSON:
+def wanted_realm(name: str, gateway_url: str, *, demo_users: bool) -> JSON:
     realm: JSON = json.loads(REALM_FILE.read_text(encoding="utf-8"))
+    if name and name != realm["realm"]:
+        renamed(realm, name)
     if gateway_url:
         address = urlsplit(gateway_url)
         if address.scheme not in ("http", "https") or not address.netloc:
@@ -254,10 +256,23 @@ def wanted_realm(gateway_url: str, *, demo_users: bool) -> JSON:
     return realm
 
 
+def renamed(realm: JSON, name: str) -> None:
+    """The same under another name. Two things in it hang on the name: the ids of users are unique over all realms, and
+    Keycloak calls the role that everybody has after the realm.
+    """
+    everybody = f"default-roles-{realm['realm'].lower()}"
+    realm["realm"] = name
+    for user in realm["users"]:
+        del user["id"]
+        user["realmRoles"] = [f"default-roles-{name.lower()}" if role == everybody else role for role in user["realmRoles"]]
+
+
 def main(arguments: list[str]) -> int:
     environment = os.environ
     try:
-        realm = wanted_realm(environment["GATEWAY_PUBLIC_URL"], demo_users="--without-demo-users" not in arguments)
+        realm = wanted_realm(
+            environment["KEYCLOAK_REALM"], environment["GATEWAY_PUBLIC_URL"], demo_users="--without-demo-users" not in arguments
+        )
         keycloak = Keycloak(
             environment["KEYCLOAK_URL"], environment["KEYCLOAK_ADMIN"], environment["KEYCLOAK_ADMIN_PASSWORD"], realm["realm"]
         )

@@ -16,6 +16,7 @@ know of; with nothing to repair it changes nothing.
   KEYCLOAK_ADMIN            an administrator of it              admin
   KEYCLOAK_ADMIN_PASSWORD   their password                      admin
   KEYCLOAK_ADMIN_PASSWORD_FILE   or the file that holds it
+  KEYCLOAK_REALM            another name for the realm          ImageProcessor
   GATEWAY_PUBLIC_URL        one more address that browsers see the gateway at, for redirects and CORS
 
 --without-demo-users leaves out user, other and admin-user, whose password is known to everybody.
@@ -43,5 +44,5 @@ if [ -n "${KEYCLOAK_ADMIN_PASSWORD_FILE:-}" ]; then
 fi
 
 export KEYCLOAK_URL=${KEYCLOAK_URL:-http://localhost:8080} KEYCLOAK_ADMIN=${KEYCLOAK_ADMIN:-admin}
-export KEYCLOAK_ADMIN_PASSWORD=${KEYCLOAK_ADMIN_PASSWORD:-admin} GATEWAY_PUBLIC_URL=${GATEWAY_PUBLIC_URL:-}
+export KEYCLOAK_ADMIN_PASSWORD=${KEYCLOAK_ADMIN_PASSWORD:-admin} KEYCLOAK_REALM=${KEYCLOAK_REALM:-} GATEWAY_PUBLIC_URL=${GATEWAY_PUBLIC_URL:-}
 exec python3 "$HERE/../keycloak/apply_realm.py" "$@"

@@ -140,7 +140,7 @@ settled_keycloak() {
   now=$(cksum < "$REALM")
   [ "$now" != "$(cat "$STATE/keycloak/realm.cksum" 2> /dev/null)" ] || return 0
   say 'keycloak: the realm file has changed: bringing the realm up to date'
-  KEYCLOAK_URL=http://127.0.0.1:8080 KEYCLOAK_ADMIN=admin KEYCLOAK_ADMIN_PASSWORD=admin "$HERE/setup_keycloak.sh" || return 1
+  KEYCLOAK_URL=http://127.0.0.1:8080 KEYCLOAK_ADMIN=admin KEYCLOAK_ADMIN_PASSWORD=admin KEYCLOAK_REALM='' "$HERE/setup_keycloak.sh" || return 1
   say "$now" > "$STATE/keycloak/realm.cksum"
 }
 
