@@ -38,7 +38,7 @@ docker_status() {
   local name id state all=0
   for name in "$@"; do
     id=$(compose ps -a -q "$name" 2> /dev/null || true)
-    state=$([ -z "$id" ] || docker inspect -f '{{.State.Status}} {{.State.Health.Status}}' "$id")
+    state=$([ -z "$id" ] || docker inspect -f '{{.State.Status}} {{with .State.Health}}{{.Status}}{{end}}' "$id")
     if [ "$state" = 'running healthy' ]; then
       line "$name" up
     else

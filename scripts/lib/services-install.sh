@@ -5,7 +5,8 @@
 # Not `latest`: a start must not depend on what was published this morning. MinIO's release tags are no Go versions, so
 # the Go module proxy knows its commits only.
 MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
-KEYCLOAK_VERSION=26.4.0
+KEYCLOAK_VERSION=26.4.7
+MAVEN_COPY=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy
 
 MINIO=$CACHE/minio-$MINIO_VERSION/minio
 KEYCLOAK=$CACHE/keycloak-$KEYCLOAK_VERSION
@@ -125,7 +126,7 @@ fetch_keycloak() {
   rm -rf "$new"
   mkdir -p "$new"
   {
-    (cd "$new" && mvn -B -ntp dependency:copy "-Dartifact=org.keycloak:keycloak-quarkus-dist:$KEYCLOAK_VERSION:zip" "-DoutputDirectory=$new") &&
+    (cd "$new" && mvn -B -ntp "$MAVEN_COPY" "-Dartifact=org.keycloak:keycloak-quarkus-dist:$KEYCLOAK_VERSION:zip" "-DoutputDirectory=$new") &&
       python3 -m zipfile -e "$new/$zip" "$new" &&
       chmod +x "$new/keycloak-$KEYCLOAK_VERSION/bin/"*.sh
   } > "$log" 2>&1 < /dev/null 9>&- || {
@@ -133,7 +134,7 @@ fetch_keycloak() {
     die "keycloak: it could not be fetched: see $log"
   }
   # The programs are renamed into place when they are whole; their data lives with that of the others.
-  ln -s "$STATE/keycloak/data" "$new/keycloak-$KEYCLOAK_VERSION/data"
+  ln -s ../services/keycloak/data "$new/keycloak-$KEYCLOAK_VERSION/data"
   mv "$new/keycloak-$KEYCLOAK_VERSION" "$KEYCLOAK"
   rm -rf "$new"
 }

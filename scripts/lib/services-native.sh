@@ -161,11 +161,11 @@ start_one() {   # NAME
   if pid_of "$name" > /dev/null; then
     word='up already'
   else
-    if has "prepare_$name"; then "prepare_$name"; fi
     clear_leftovers "$name"
-    while read -r port; do
+    for port in $(ports_of "$name"); do
       if port_taken "$port"; then die "$name: port $port is taken $(holder "$port"): stop that first"; fi
-    done < <(ports_of "$name")
+    done
+    if has "prepare_$name"; then "prepare_$name"; fi
     began=$SECONDS
     "launch_$name"
   fi
@@ -202,6 +202,7 @@ stop_one() {   # NAME
     if [ "$name" = postgres ]; then
       home=$(if id postgres > /dev/null 2>&1; then pg_home; else say "$STATE/postgres"; fi)
       rm -rf "$home"
+      rmdir /var/lib/image-processor 2> /dev/null || true
     fi
     rm -rf "${STATE:?}/$name"
   fi
