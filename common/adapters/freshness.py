@@ -1,0 +1,14 @@
+"""How long the status caches keep what they know, in seconds. The same for every cache, so that readers see the same."""
+
+from common.images import Image
+
+# Nothing changes any more; kept for as long as somebody is likely to ask.
+FINAL_SECONDS = 600
+# An invalidation that was lost while the cache was away shows an old state for this long at most.
+CHANGING_SECONDS = 5
+# Longer than any reader takes from reading the row to writing the cache.
+INVALIDATED_SECONDS = 60
+
+
+def lifetime_seconds(image: Image) -> int:
+    return FINAL_SECONDS if image.status.is_final else CHANGING_SECONDS

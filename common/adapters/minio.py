@@ -1,0 +1,172 @@
+"""Objects in MinIO, or any store that speaks S3.
+
+The SDK blocks, so its calls run in threads of their own, a bounded number of them. The time limit is for silence: a caller waits
+half of it for a free thread and half for the store to connect, to answer, and to send each piece. A transfer that makes progress
+may take longer. Nothing is tried twice here; that is for those who know what a repetition is worth.
+
+A put holds the object in memory once. Buckets are made when one is missed; where the operator has made them, no right to make
+buckets is needed.
+"""
+
+import asyncio
+import string
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+from xml.etree.ElementTree import ParseError
+
+from minio import Minio
+from minio.error import MinioException, S3Error
+from urllib3 import BaseHTTPResponse, PoolManager, Timeout
+from urllib3.exceptions import HTTPError
+
+from common.adapters.threads import run_to_end
+from common.errors import BlobNotFound, Unavailable, WrongConfiguration
+from common.ports import Blob, Bucket
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 64 * 1024
+# The smallest part size that S3 knows; smaller objects are one part all the same.
+PART_BYTES = 5 * 1024 * 1024
+MISSING = ("NoSuchKey", "NoSuchBucket")
+MADE_MEANWHILE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+# What the SDK lets out when the store does not answer, or answers with what is no S3.
+FAILURES = (MinioException, HTTPError, OSError, ParseError, UnicodeDecodeError)
+
+
+class MinioBlobStore:
+    def __init__(
+        self, endpoint: str, access_key: str, secret_key: str, region: str, timeout_seconds: float, concurrency: int = 16
+    ) -> None:
+        """`endpoint`: HOST:PORT, or with http:// or https:// before it. `concurrency`: calls at once. Raises WrongConfiguration."""
+        self._patience = timeout_seconds / 2
+        self._free = asyncio.Semaphore(concurrency)
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="object-store")
+        # As many kept connections as threads. Streams being read hold more than that, which are then closed instead of kept.
+        self._http = PoolManager(maxsize=concurrency, timeout=Timeout(total=self._patience), retries=False)
+        scheme, _, address = endpoint.rpartition("://")
+        try:
+            self._client = Minio(address, access_key, secret_key, secure=scheme == "https", region=region, http_client=self._http)
+        except ValueError as error:
+            raise WrongConfiguration("MINIO_ENDPOINT", str(error)) from None
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        self._http.clear()
+
+    async def put(self, bucket: Bucket, key: str, source: Path, content_type: str) -> None:
+        def send() -> None:
+            with source.open("rb") as file:
+                size = source.stat().st_size
+                self._client.put_object(
+                    bucket,
+                    key,
+                    file,
+                    size,
+                    # A header holds ASCII only.
+                    content_type=quote(content_type, safe=string.punctuation + " "),
+                    # Never in parts: an object appears with one call, and no half-sent parts are left behind.
+                    part_size=max(size, PART_BYTES),
+                )
+
+        def send_to_new_bucket() -> None:
+            self._make(bucket)
+            send()
+
+        try:
+            await self._call(send)
+        except BlobNotFound:
+            await self._call(send_to_new_bucket)
+
+    async def fetch(self, bucket: Bucket, key: str, target: Path) -> None:
+        def receive() -> None:
+            response = self._client.get_object(bucket, key)
+            try:
+                _size(response)
+                with target.open("wb") as file:
+                    while chunk := _read(response):
+                        file.write(chunk)
+            finally:
+                _release(response)
+
+        await self._call(receive)
+
+    @asynccontextmanager
+    async def open(self, bucket: Bucket, key: str) -> AsyncIterator[Blob]:
+        # A list, because a caller that is cancelled meanwhile gets no answer, yet has to release the connection.
+        opened: list[BaseHTTPResponse] = []
+
+        def begin() -> int:
+            opened.append(self._client.get_object(bucket, key))
+            return _size(opened[0])
+
+        try:
+            size = await self._call(begin)
+            async with aclosing(self._chunks(opened[0])) as chunks:
+                yield Blob(size_bytes=size, chunks=chunks)
+        finally:
+            for response in opened:
+                _release(response)
+
+    async def delete(self, bucket: Bucket, key: str) -> None:
+        try:
+            await self._call(lambda: self._client.remove_object(bucket, key))
+        except BlobNotFound:
+            return
+
+    async def check(self) -> None:
+        def look() -> None:
+            for bucket in Bucket:
+                if not self._client.bucket_exists(bucket):
+                    self._make(bucket)
+
+        await self._call(look)
+
+    def _make(self, bucket: Bucket) -> None:
+        try:
+            self._client.make_bucket(bucket)
+        except S3Error as error:
+            if error.code not in MADE_MEANWHILE:
+                raise
+
+    async def _chunks(self, response: BaseHTTPResponse) -> AsyncGenerator[bytes, None]:
+        while chunk := await self._call(lambda: _read(response)):
+            yield chunk
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """The only place where threads are taken and the SDK's errors are turned into ours."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Unavailable("object store", f"no thread was free in {self._patience} s") from None
+        try:
+            return await run_to_end(self._threads, call)
+        except FAILURES as error:
+            if isinstance(error, S3Error) and error.code in MISSING:
+                raise BlobNotFound(f"The object store has no such object ({error.code}).") from None
+            raise Unavailable("object store", f"{type(error).__name__}: {error}"[:500]) from error
+        finally:
+            self._free.release()
+
+
+def _size(response: BaseHTTPResponse) -> int:
+    size = response.headers.get("Content-Length", "")
+    if not size.isdecimal():
+        raise HTTPError("an answer without a length, whose end could not be told from a broken connection")
+    return int(size)
+
+
+def _read(response: BaseHTTPResponse) -> bytes:
+    """Raises HTTPError where the connection ends before the announced length."""
+    return response.read(CHUNK_BYTES, decode_content=False)
+
+
+def _release(response: BaseHTTPResponse) -> None:
+    """Gives the connection back: as it is after the last byte, closed where somebody stopped reading before."""
+    response.close()
+    response.release_conn()
