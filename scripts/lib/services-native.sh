@@ -58,7 +58,7 @@ launch_postgres() {
       log_end "$STATE/postgres/initdb.log" >&2
       die "postgres: the database could not be made: see $STATE/postgres/initdb.log"
     }
-    mv "$home/new/data" "$home/data"
+    mv -T "$home/new/data" "$home/data"
   fi
   for file in "$home/data/postmaster.pid" "$home/run/.s.PGSQL.5432.lock"; do
     if dead "$(head -n 1 "$file" 2> /dev/null)"; then rm -f "$file"; fi
@@ -205,6 +205,7 @@ stop_one() {   # NAME
       rmdir /var/lib/image-processor 2> /dev/null || true
     fi
     rm -rf "${STATE:?}/$name"
+    if [ "$name" = rabbitmq ]; then rm -rf "$STATE/epmd"; fi
   fi
   if $was; then line "$name" down "stopped$(if $PURGE; then say ', data removed'; fi)"; else line "$name" down "was not running$(if $PURGE; then say ', data removed'; fi)"; fi
 }
