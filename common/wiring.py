@@ -104,6 +104,6 @@ def open_dev_issuer(settings: Settings) -> DevIssuer:
 
 def migrate(settings: Settings) -> None:
     """Brings the database to this program's revision."""
-    from common.adapters.migrate import upgrade
+    from common.adapters.sql.migrate import upgrade
 
     upgrade(database_url(settings))

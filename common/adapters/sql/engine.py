@@ -1,0 +1,100 @@
+"""Connections to PostgreSQL or SQLite, and the one place where what can go wrong with them becomes an error of ours.
+
+Both run in autocommit: a statement is a transaction, which costs PostgreSQL one round trip. On SQLite a lone write takes the write
+lock before it reads, as BEGIN IMMEDIATE would: concurrent writers wait for each other instead of failing as "database is locked".
+
+No connection is pinged before its use: that would double the round trips. asyncpg notices when the server closes a connection, so
+the pool replaces one that broke while idle without asking anybody; one that breaks in mid-statement costs that call an Unavailable.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+from sqlalchemy import URL, event, exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from common.errors import Unavailable, WrongConfiguration
+
+# What these say is wrong is the program or its data, and trying again would not help.
+BUGS = (exc.ProgrammingError, exc.IntegrityError, exc.DataError)
+
+
+def open_engine(url: str, pool_size: int, time_limit_seconds: float) -> AsyncEngine:
+    """`postgresql://…` with the query parameters that libpq knows (`sslmode`, `sslrootcert`, …), or `sqlite:///PATH`.
+    Nothing connects yet. `time_limit_seconds`: how long SQLite waits for another's lock."""
+    if url.startswith("sqlite:"):
+        return _sqlite(url.removeprefix("sqlite:///"), pool_size, time_limit_seconds)
+    return _postgres(url, pool_size)
+
+
+def _postgres(url: str, pool_size: int) -> AsyncEngine:
+    async def connect() -> Any:
+        # asyncpg reads the URL itself, as libpq would: SQLAlchemy does not know what `sslmode` means to it.
+        return await asyncpg.connect(url)
+
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, isolation_level="AUTOCOMMIT", pool_size=pool_size, max_overflow=0
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def replace_if_closed(connection: Any, _record: Any, _proxy: Any) -> None:
+        if connection.driver_connection.is_closed():
+            raise exc.DisconnectionError
+
+    return engine
+
+
+def _sqlite(path: str, pool_size: int, time_limit_seconds: float) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=path),
+        connect_args={"timeout": time_limit_seconds},
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+    )
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def make_folder(*_: Any) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def set_pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        # FULL: a commit has reached the disk when it returns, which WAL alone would put off.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
+
+
+@asynccontextmanager
+async def connected(engine: AsyncEngine, time_limit_seconds: float | None) -> AsyncIterator[AsyncConnection]:
+    """One limit over waiting for the pool, connecting and the statements. Raises Unavailable, or WrongConfiguration for a URL
+    that cannot be used; a bug's exception stays what it is."""
+    try:
+        async with asyncio.timeout(time_limit_seconds), engine.connect() as connection:
+            yield connection
+    except BUGS:
+        raise
+    except exc.DBAPIError as error:
+        raise _translated(error) from error
+    except TimeoutError as error:
+        raise Unavailable("database", f"no answer in {time_limit_seconds} s") from error
+    except (exc.DisconnectionError, exc.TimeoutError, OSError) as error:
+        raise Unavailable("database", f"{type(error).__name__}: {error}") from error
+
+
+def _translated(error: exc.DBAPIError) -> Exception:
+    """Driver errors that SQLAlchemy does not sort: asyncpg's are known by their class, or the server's by the first two characters
+    of their SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+    cause = error.orig.__cause__ if error.orig is not None else None
+    if isinstance(cause, asyncpg.ClientConfigurationError):
+        return WrongConfiguration("POSTGRES_URL", str(cause))
+    if isinstance(cause, asyncpg.DataError) or (getattr(cause, "sqlstate", None) or "").startswith("22"):
+        return error
+    return Unavailable("database", f"{type(cause or error.orig).__name__}: {cause or error.orig}")

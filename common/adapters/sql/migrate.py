@@ -1,0 +1,72 @@
+"""Brings a database to this program's revision, with the revisions of the package `migrations`, from whatever folder it is run.
+
+Promises that an upgrade happens wholly or not at all, and that any number of them at once do it once. Goes only forwards.
+"""
+
+import asyncio
+from functools import cache
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from common.adapters.sql.engine import connected, open_engine
+from common.errors import NotMigrated
+
+# How long another's upgrade may hold SQLite's lock.
+_PATIENCE_SECONDS = 60
+# Any number that nothing else in the database locks.
+_LOCK = 7_240_113
+
+
+def upgrade(url: str) -> None:
+    """Waits for others that are at it. Raises Unavailable, or NotMigrated for a database of a later version than this program."""
+    asyncio.run(_upgrade(url))
+
+
+async def _upgrade(url: str) -> None:
+    engine = open_engine(url, 1, _PATIENCE_SECONDS)
+    try:
+        async with connected(engine, None) as connection:
+            await connection.run_sync(_upgrade_alone)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade_alone(connection: Connection) -> None:
+    """In one transaction. Where it does not end, neither does it stay: it goes with the connection."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    try:
+        command.upgrade(config_for(connection), "head")
+    except CommandError as error:
+        raise NotMigrated(f"The database cannot be migrated: {error}. Is it of a later version than this program?") from error
+    connection.exec_driver_sql("COMMIT")
+
+
+def config_for(connection: Connection | None) -> Config:
+    """What alembic's commands take; without a connection, for those that only read the revisions' files."""
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def current_revision(connection: Connection) -> str | None:
+    """None for a database that was never migrated."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def head_revision() -> str:
+    head = ScriptDirectory.from_config(config_for(None)).get_current_head()
+    if head is None:
+        raise RuntimeError("migrations/versions is not installed")
+    return head

@@ -1,0 +1,140 @@
+"""The table of images, and how a row becomes an Image and back. Private to this package; migrations/ makes the table."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Index, RowMapping, Table, Text, TypeDecorator, text
+from sqlmodel import Field, SQLModel
+
+from common.images import Failure, FailureCode, Image, ImageStatus, Priority, Result
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time in UTC, to the microsecond. SQLite knows no time zones: there the column holds UTC, as text that sorts."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None else None
+
+
+class ImageRow(SQLModel, table=True):
+    """`dispatch_after`: from when the row is due; null once it is settled. `last_due`: what that was before it was last taken."""
+
+    __tablename__ = "images"
+    __table_args__ = (
+        CheckConstraint("status IN ('uploaded', 'queued', 'processing', 'completed', 'failed')", name="images_status"),
+        CheckConstraint("priority IN ('high', 'normal', 'low')", name="images_priority"),
+        CheckConstraint("size_bytes > 0 AND width > 0 AND height > 0", name="images_size"),
+        CheckConstraint("attempts >= 0 AND outages >= 0 AND version >= 1", name="images_counts"),
+        CheckConstraint("(status = 'failed') = (failure_code IS NOT NULL)", name="images_failure"),
+        CheckConstraint("(status = 'completed') = (result_key IS NOT NULL)", name="images_result"),
+        # No accepted image may be forgotten.
+        CheckConstraint("dispatch_after IS NOT NULL OR status IN ('completed', 'failed')", name="images_unsettled_is_due"),
+        Index(
+            "images_due",
+            "dispatch_after",
+            "id",
+            postgresql_where=text("dispatch_after IS NOT NULL"),
+            sqlite_where=text("dispatch_after IS NOT NULL"),
+        ),
+        Index("images_owner", "owner", "id"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    owner: str = Field(sa_type=Text)
+    status: str = Field(sa_type=Text)
+    filename: str = Field(sa_type=Text)
+    content_type: str = Field(sa_type=Text)
+    size_bytes: int = Field(sa_type=BigInteger)
+    sha256: str = Field(sa_type=Text)
+    width: int
+    height: int
+    processing: str = Field(sa_type=Text)
+    priority: str = Field(sa_type=Text)
+    attempts: int
+    outages: int
+    version: int
+    failure_code: str | None = Field(sa_type=Text)
+    failure_detail: str | None = Field(sa_type=Text)
+    result_key: str | None = Field(sa_type=Text)
+    result_content_type: str | None = Field(sa_type=Text)
+    result_size_bytes: int | None = Field(sa_type=BigInteger)
+    result_sha256: str | None = Field(sa_type=Text)
+    result_width: int | None
+    result_height: int | None
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+    completed_at: datetime | None = Field(sa_type=UtcDateTime)
+    dispatch_after: datetime | None = Field(sa_type=UtcDateTime)
+    last_due: datetime | None = Field(sa_type=UtcDateTime)
+    request_id: str = Field(sa_type=Text)
+
+
+METADATA = SQLModel.metadata
+IMAGES: Table = METADATA.tables["images"]
+
+
+def new_row(image: Image) -> dict[str, Any]:
+    """The columns of an image that nothing has happened to yet, but for when it is due."""
+    return {
+        "id": image.id,
+        "owner": image.owner,
+        "status": ImageStatus.UPLOADED,
+        "filename": image.filename,
+        "content_type": image.content_type,
+        "size_bytes": image.size_bytes,
+        "sha256": image.sha256,
+        "width": image.width,
+        "height": image.height,
+        "processing": image.processing,
+        "priority": image.priority,
+        "attempts": 0,
+        "outages": 0,
+        "version": 1,
+        "created_at": image.created_at,
+        "updated_at": image.updated_at,
+        "request_id": image.request_id,
+    }
+
+
+def to_image(row: RowMapping) -> Image:
+    failure = result = None
+    if row["failure_code"] is not None:
+        failure = Failure(code=FailureCode(row["failure_code"]), detail=row["failure_detail"])
+    if row["result_key"] is not None:
+        result = Result(
+            key=row["result_key"],
+            content_type=row["result_content_type"],
+            size_bytes=row["result_size_bytes"],
+            sha256=row["result_sha256"],
+            width=row["result_width"],
+            height=row["result_height"],
+        )
+    return Image(
+        id=row["id"],
+        owner=row["owner"],
+        filename=row["filename"],
+        content_type=row["content_type"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        width=row["width"],
+        height=row["height"],
+        processing=row["processing"],
+        priority=Priority(row["priority"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        request_id=row["request_id"],
+        status=ImageStatus(row["status"]),
+        attempts=row["attempts"],
+        outages=row["outages"],
+        version=row["version"],
+        failure=failure,
+        result=result,
+        completed_at=row["completed_at"],
+    )

@@ -1,0 +1,183 @@
+"""Small stand-ins that keep the ports' promises in memory, for tests without services. The contract suites hold them to it."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from common.errors import BlobNotFound, Unauthorized
+from common.images import Failure, Image, ImageStatus, Principal, Result
+from common.ports import Blob, Bucket, Rendered
+from common.processing import Processing
+
+CHUNK_BYTES = 65_536
+
+
+@dataclass(slots=True)
+class _Row:
+    image: Image
+    due: datetime | None
+
+
+class FakeImageStore:
+    """`rows` is what is stored; `due` of a row is None once it is settled."""
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self.rows: dict[UUID, _Row] = {}
+
+    async def add(self, image: Image, due_in: timedelta) -> None:
+        if image.id in self.rows:
+            raise AssertionError(f"{image.id} was added twice")
+        self.rows[image.id] = _Row(image, self._clock() + due_in)
+
+    async def get(self, image_id: UUID) -> Image | None:
+        row = self.rows.get(image_id)
+        return row.image if row else None
+
+    async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
+        row = self._fenced(image_id, attempts)
+        if row is None or row.image.status is ImageStatus.PROCESSING:
+            return None
+        return self._queue(row, due_in)
+
+    async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
+        row = self.rows.get(image_id)
+        if row is None or row.image.status.is_final or (row.image.status is ImageStatus.PROCESSING and not self._is_due(row)):
+            return None
+        return self._change(row, lease, status=ImageStatus.PROCESSING, attempts=row.image.attempts + 1)
+
+    async def renew(self, image_id: UUID, attempts: int, lease: timedelta) -> bool:
+        row = self._fenced(image_id, attempts)
+        if row is None:
+            return False
+        row.due = self._clock() + lease
+        return True
+
+    async def complete(self, image_id: UUID, attempts: int, result: Result) -> Image | None:
+        row = self._fenced(image_id, attempts)
+        if row is None:
+            return None
+        return self._change(row, None, status=ImageStatus.COMPLETED, result=result, completed_at=self._clock())
+
+    async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, *, outage: bool) -> Image | None:
+        row = self._fenced(image_id, attempts)
+        if row is None:
+            return None
+        row.image = replace(row.image, outages=row.image.outages + outage)
+        return self._queue(row, due_in)
+
+    async def fail(self, image_id: UUID, attempts: int, failure: Failure, due_in: timedelta) -> Image | None:
+        row = self._fenced(image_id, attempts)
+        return self._change(row, due_in, status=ImageStatus.FAILED, failure=failure) if row else None
+
+    async def settle(self, image_id: UUID) -> None:
+        row = self.rows.get(image_id)
+        if row and row.image.status.is_final:
+            row.due = None
+
+    async def take_due(self, limit: int, hold: timedelta) -> list[Image]:
+        due = sorted((row.due, row.image.id) for row in self.rows.values() if row.due and self._is_due(row))
+        taken = [self.rows[image_id] for _, image_id in due[:limit]]
+        for row in taken:
+            if row.image.status is ImageStatus.PROCESSING:
+                self._queue(row, hold)
+            row.due = self._clock() + hold
+        return [row.image for row in taken]
+
+    async def make_all_due(self) -> int:
+        unsettled = [row for row in self.rows.values() if row.due]
+        for row in unsettled:
+            row.due = self._clock()
+        return len(unsettled)
+
+    async def check(self) -> None:
+        pass
+
+    def _fenced(self, image_id: UUID, attempts: int) -> _Row | None:
+        row = self.rows.get(image_id)
+        return row if row and row.image.attempts == attempts and not row.image.status.is_final else None
+
+    def _is_due(self, row: _Row) -> bool:
+        return row.due is not None and row.due <= self._clock()
+
+    def _queue(self, row: _Row, due_in: timedelta) -> Image:
+        if row.image.status is not ImageStatus.QUEUED:
+            return self._change(row, due_in, status=ImageStatus.QUEUED)
+        row.due = self._clock() + due_in
+        return row.image
+
+    def _change(self, row: _Row, due_in: timedelta | None, **changes: Any) -> Image:
+        row.image = replace(row.image, version=row.image.version + 1, updated_at=self._clock(), **changes)
+        row.due = None if due_in is None else self._clock() + due_in
+        return row.image
+
+
+class FakeBlobStore:
+    """`objects` is what is stored."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[Bucket, str], bytes] = {}
+
+    async def put(self, bucket: Bucket, key: str, source: Path, content_type: str) -> None:
+        self.objects[bucket, key] = source.read_bytes()
+
+    async def fetch(self, bucket: Bucket, key: str, target: Path) -> None:
+        target.write_bytes(self._content(bucket, key))
+
+    @asynccontextmanager
+    async def open(self, bucket: Bucket, key: str) -> AsyncIterator[Blob]:
+        content = self._content(bucket, key)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(content), CHUNK_BYTES):
+                yield content[start : start + CHUNK_BYTES]
+
+        yield Blob(size_bytes=len(content), chunks=chunks())
+
+    async def delete(self, bucket: Bucket, key: str) -> None:
+        self.objects.pop((bucket, key), None)
+
+    async def check(self) -> None:
+        pass
+
+    def _content(self, bucket: Bucket, key: str) -> bytes:
+        try:
+            return self.objects[bucket, key]
+        except KeyError:
+            raise BlobNotFound(f"{bucket} has no {key}") from None
+
+
+class FakeRenderer:
+    """Writes `content` and calls it a JPEG of 800 × 600; the first renders raise `errors` instead, one each."""
+
+    def __init__(self, *errors: Exception, content: bytes = b"rendered") -> None:
+        self._errors = list(errors)
+        self.content = content
+
+    async def render(self, source: Path, target: Path, processing: Processing) -> Rendered:
+        if self._errors:
+            raise self._errors.pop(0)
+        target.write_bytes(self.content)
+        sha256 = hashlib.sha256(self.content).hexdigest()
+        return Rendered(content_type="image/jpeg", size_bytes=len(self.content), sha256=sha256, width=800, height=600)
+
+
+class FakeTokenVerifier:
+    """Knows the tokens it is given."""
+
+    def __init__(self, principals: dict[str, Principal]) -> None:
+        self.principals = principals
+
+    async def verify(self, token: str) -> Principal:
+        try:
+            return self.principals[token]
+        except KeyError:
+            raise Unauthorized("The token is not known.") from None
+
+    async def check(self) -> None:
+        pass
