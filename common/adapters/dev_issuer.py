@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from jose import jwk, jws
+from jose import jws
 from jose.backends.base import Key
+from jose.backends.cryptography_backend import CryptographyRSAKey
 from jose.exceptions import JOSEError
 
-from common.adapters.keycloak import read_jwks
+from common.adapters.keycloak import MIN_RSA_BITS, read_jwks
 from common.errors import WrongConfiguration
 
 ALGORITHM = "RS256"
@@ -81,7 +83,7 @@ class DevIssuer:
         self.origin = base_url
         self.url = f"{base_url}/realms/{realm}"
         self._clock = clock
-        self._key = jwk.construct(_stored_key(key_path), ALGORITHM)
+        self._key = _stored_key(key_path)
         self._public_key = self._key.public_key()
         public = self._public_key.to_dict()
         self._kid = _thumbprint(public)
@@ -178,12 +180,12 @@ class DevIssuer:
         return jws.sign(common | claims, self._key, {"kid": self._kid}, ALGORITHM)
 
 
-def _stored_key(path: Path) -> bytes:
-    """The signing key in PEM; made at the first start. The file appears whole or not at all, for its owner alone."""
+def _stored_key(path: Path) -> Key:
+    """The signing key, made at the first start. The file appears whole or not at all, for its owner alone."""
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+            pem = rsa.generate_private_key(public_exponent=65537, key_size=MIN_RSA_BITS).private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
@@ -192,13 +194,12 @@ def _stored_key(path: Path) -> bytes:
                 file.flush()
                 os.fsync(descriptor)
             Path(temporary).replace(path)
-        pem = path.read_bytes()
-        key = serialization.load_pem_private_key(pem, password=None)
-    except (OSError, ValueError, TypeError) as error:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise WrongConfiguration("DATA_DIR", f"cannot keep a signing key in {path}: {error}") from None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise WrongConfiguration("DATA_DIR", f"{path} is no RSA key; delete it and a new one is made")
-    return pem
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < MIN_RSA_BITS:
+        raise WrongConfiguration("DATA_DIR", f"{path} is no RSA key of {MIN_RSA_BITS} bits; delete it and a new one is made")
+    return CryptographyRSAKey(key, ALGORITHM)
 
 
 def _thumbprint(public: dict[str, Any]) -> str:
