@@ -1,12 +1,18 @@
 """In-process adapters for the embedded mode. What they hold is gone with the process; the rows bring it back."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
 from common.adapters.freshness import INVALIDATED_SECONDS, lifetime_seconds
-from common.images import Image
+from common.adapters.priorities import PriorityBuffer
+from common.images import Failure, Image, Priority
+from common.messages import Job, encode
+from common.ports import Delivery
 
 
 class _Entry(NamedTuple):
@@ -50,3 +56,101 @@ class MemoryStatusCache:
         self._entries[image_id] = entry
         if len(self._entries) > self._capacity:
             del self._entries[next(iter(self._entries))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryMessage:
+    body: bytes
+    request_id: str
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """`headers` are empty for a message that was rejected."""
+
+    body: bytes
+    request_id: str
+    headers: dict[str, str | int]
+
+
+class MemoryQueue:
+    """A JobQueue and a JobSource. What is handed back goes to the end of its line. Keeps the latest 1,000 dead letters."""
+
+    def __init__(self) -> None:
+        self._waiting: PriorityBuffer[MemoryMessage] = PriorityBuffer()
+        self._changed = asyncio.Event()
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=1_000)
+
+    async def publish(self, job: Job, priority: Priority) -> None:
+        self._put(MemoryMessage(body=encode(job), request_id=job.request_id, priority=priority))
+
+    async def publish_dead(self, job: Job, failure: Failure, attempts: int) -> None:
+        headers: dict[str, str | int] = {"x-failure-code": failure.code, "x-failure-detail": failure.detail, "x-attempts": attempts}
+        self.dead_letters.append(DeadLetter(body=encode(job), request_id=job.request_id, headers=headers))
+
+    async def check(self) -> None:
+        return
+
+    async def deliveries(self, capacity: int) -> AsyncGenerator[Delivery, None]:
+        unsettled: Counter[Priority] = Counter()
+
+        def has_room(priority: Priority) -> bool:
+            return unsettled[priority] < capacity
+
+        def settled(message: MemoryMessage) -> None:
+            unsettled[message.priority] -= 1
+            self._changed.set()
+
+        while True:
+            message = self._waiting.take(has_room)
+            if message is None:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            unsettled[message.priority] += 1
+            yield MemoryDelivery(message, settled, self._put, self._bury)
+
+    def _put(self, message: MemoryMessage) -> None:
+        self._waiting.put(message.priority, message)
+        self._changed.set()
+
+    def _bury(self, message: MemoryMessage) -> None:
+        self.dead_letters.append(DeadLetter(body=message.body, request_id=message.request_id, headers={}))
+
+
+class MemoryDelivery:
+    def __init__(
+        self,
+        message: MemoryMessage,
+        settled: Callable[[MemoryMessage], None],
+        put_back: Callable[[MemoryMessage], None],
+        bury: Callable[[MemoryMessage], None],
+    ) -> None:
+        self._message = message
+        self._settled = settled
+        self._put_back = put_back
+        self._bury = bury
+
+    @property
+    def body(self) -> bytes:
+        return self._message.body
+
+    @property
+    def request_id(self) -> str | None:
+        return self._message.request_id
+
+    @property
+    def priority(self) -> Priority:
+        return self._message.priority
+
+    async def ack(self) -> None:
+        self._settled(self._message)
+
+    async def hand_back(self) -> None:
+        self._settled(self._message)
+        self._put_back(self._message)
+
+    async def reject(self) -> None:
+        self._settled(self._message)
+        self._bury(self._message)

@@ -1,0 +1,65 @@
+"""The job queue on RabbitMQ: what is sent and received here, and on which of the two connections.
+
+One connection publishes and another consumes, because a broker that runs low on memory stops reading from those that publish: acks
+must not wait behind a message it does not take. Nothing connects before its first use.
+"""
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import HeadersType
+from uuid6 import uuid7
+
+from common.adapters.rabbitmq.consuming import Consumer
+from common.adapters.rabbitmq.link import broker_url
+from common.adapters.rabbitmq.publishing import Publisher
+from common.adapters.rabbitmq.topology import DEAD_LETTERS, JOBS
+from common.images import Failure, Priority
+from common.messages import Job, encode
+from common.ports import Delivery
+
+MESSAGE_TYPE = "process-image"
+
+
+class RabbitMqQueue:
+    """A JobQueue and a JobSource. `url`: amqp:// or amqps://."""
+
+    def __init__(self, url: str, time_limit_seconds: float) -> None:
+        """Raises WrongConfiguration where `url` is none."""
+        broker = broker_url(url)
+        self._publisher = Publisher(broker, time_limit_seconds)
+        self._consumer = Consumer(broker, time_limit_seconds)
+
+    async def publish(self, job: Job, priority: Priority) -> None:
+        await self._publisher.publish(JOBS, priority, _message(job, {}))
+
+    async def publish_dead(self, job: Job, failure: Failure, attempts: int) -> None:
+        """A message that was rejected by hand carries the broker's own `x-death` instead of these headers."""
+        headers: HeadersType = {"x-failure-code": failure.code, "x-failure-detail": failure.detail, "x-attempts": attempts}
+        await self._publisher.publish(DEAD_LETTERS, "", _message(job, headers))
+
+    async def check(self) -> None:
+        await self._publisher.check()
+
+    def deliveries(self, capacity: int) -> AsyncGenerator[Delivery, None]:
+        """Raises WrongConfiguration where a queue of the broker is not as this program declares it."""
+        return self._consumer.deliveries(capacity)
+
+    async def close(self) -> None:
+        """For after the last delivery was settled."""
+        await self._publisher.close()
+        await self._consumer.close()
+
+
+def _message(job: Job, headers: HeadersType) -> Message:
+    return Message(
+        encode(job),
+        headers=headers,
+        content_type="application/json",
+        delivery_mode=DeliveryMode.PERSISTENT,
+        message_id=str(uuid7()),
+        correlation_id=job.request_id,
+        timestamp=datetime.now(UTC),
+        type=MESSAGE_TYPE,
+    )

@@ -1,0 +1,106 @@
+"""Sends messages: mandatory, confirmed, within a time limit. Many tasks share one channel and don't wait for each other.
+
+Connects on first use, and again on the first use after the connection was lost. Once a connect has failed, callers wait for the
+next ones for a short moment at most, whatever the time limit. A message whose sending raised may be in a queue all the same.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aio_pika import Message
+from yarl import URL
+
+from common.adapters.rabbitmq.link import Link, open_link, translated
+from common.errors import Unavailable, WrongConfiguration
+from common.telemetry import log
+
+# After a failed connect the next one starts no earlier, and nobody waits longer for it.
+RETRY_SECONDS = 1.0
+BLOCKED = "the broker takes no messages now: its memory or disk runs low"
+
+
+class Publisher:
+    def __init__(self, url: URL, time_limit_seconds: float) -> None:
+        self._url = url
+        self._limit = time_limit_seconds
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._failure: str | None = None
+        self._next_connect_at = 0.0
+
+    async def publish(self, exchange_name: str, routing_key: str, message: Message) -> None:
+        """Raises Unavailable also where the broker refuses the message or has no queue for it."""
+        async with self._ready() as link:
+            exchange = await link.channel.get_exchange(exchange_name, ensure=False)
+            await exchange.publish(message, routing_key, mandatory=True)
+
+    async def check(self) -> None:
+        async with self._ready() as link:
+            await link.probe()
+
+    async def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        if self._link is not None:
+            self._drop(self._link)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    @asynccontextmanager
+    async def _ready(self) -> AsyncIterator[Link]:
+        """A link for one exchange with the broker. One on which the broker does not answer in time is not used again, except where
+        it has said why."""
+        link: Link | None = None
+        with translated():
+            try:
+                async with asyncio.timeout(self._limit):
+                    link = await self._connected()
+                    if await link.is_blocked():
+                        raise Unavailable("queue", BLOCKED)
+                    yield link
+            except TimeoutError:
+                if link is None:
+                    raise
+                if await link.is_blocked():
+                    raise Unavailable("queue", BLOCKED) from None
+                self._drop(link)
+                raise
+
+    async def _connected(self) -> Link:
+        """Waits for the one connect that runs. Giving up waiting does not end it for the others."""
+        if self._link is not None:
+            if self._link.is_open:
+                return self._link
+            self._drop(self._link)
+        if self._connecting is None:
+            if self._failure is not None and asyncio.get_running_loop().time() < self._next_connect_at:
+                raise Unavailable("queue", self._failure)
+            self._connecting = asyncio.create_task(self._connect())
+        await asyncio.wait([self._connecting], timeout=None if self._failure is None else RETRY_SECONDS)
+        if self._link is None:
+            raise Unavailable("queue", self._failure or "the connection was closed")
+        return self._link
+
+    async def _connect(self) -> None:
+        try:
+            self._link = await open_link(self._url, "image-processor publisher", self._limit)
+            self._failure = None
+        except Unavailable as error:
+            self._failure = error.reason
+        except WrongConfiguration as error:
+            # Whoever publishes goes on without the queue; the worker, which can't, stops with this error.
+            log.error("the queue cannot be used", reason=error.detail)
+            self._failure = error.detail
+        finally:
+            self._next_connect_at = asyncio.get_running_loop().time() + RETRY_SECONDS
+            self._connecting = None
+
+    def _drop(self, link: Link) -> None:
+        if self._link is link:
+            self._link = None
+        closing = asyncio.create_task(link.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
