@@ -1,0 +1,393 @@
+"""What ImageStore promises, of every adapter and the fake. Leases end by being negative: nobody waits for a clock."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uuid6 import uuid7
+
+from common.adapters.sql import SqlImageStore
+from common.adapters.sql.migrate import upgrade
+from common.images import Failure, FailureCode, Image, ImageStatus, Priority, Result
+from common.ports import ImageStore
+from common.settings import Settings
+from tests.builders import image
+from tests.conftest import require_url
+from tests.databases import execute, postgres_database
+from tests.fakes import FakeImageStore
+
+HOUR = timedelta(hours=1)
+PAST = -HOUR
+RESULT = Result(key="a/1", content_type="image/jpeg", size_bytes=3_000_000_000, sha256="f" * 64, width=800, height=600)
+FAILURE = Failure(code=FailureCode.CORRUPT_IMAGE, detail="The picture ends before its end: “abgeschnitten”.")
+
+
+@pytest.fixture(scope="session")
+async def migrated(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+    """→ the URL of a migrated database of that kind, made when it is first asked for."""
+    urls: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+
+        async def url_of(kind: str) -> str:
+            if kind not in urls:
+                if kind == "sqlite":
+                    url = f"sqlite:///{tmp_path_factory.mktemp('template') / 'images.db'}"
+                else:
+                    server = settings.postgres_url.get_secret_value()
+                    require_url("PostgreSQL", server, 5432)
+                    url = await stack.enter_async_context(postgres_database(server))
+                await asyncio.to_thread(upgrade, url)
+                urls[kind] = url
+            return urls[kind]
+
+        yield url_of
+
+
+@pytest.fixture(params=["fake", "sqlite", "postgres"])
+async def images(
+    request: pytest.FixtureRequest, tmp_path: Path, migrated: Callable[[str], Awaitable[str]]
+) -> AsyncIterator[ImageStore]:
+    """An empty store."""
+    if request.param == "fake":
+        yield FakeImageStore()
+        return
+    url = await migrated(request.param)
+    if request.param == "sqlite":
+        shutil.copy(url.removeprefix("sqlite:///"), tmp_path / "images.db")
+        url = f"sqlite:///{tmp_path / 'images.db'}"
+    else:
+        await execute(url, "TRUNCATE images")
+    store = SqlImageStore(url, 8, 20)
+    yield store
+    await store.close()
+
+
+async def added(images: ImageStore, due_in: timedelta = HOUR, **changes: Any) -> Image:
+    new = image(**changes)
+    await images.add(new, due_in)
+    return new
+
+
+async def claimed(images: ImageStore, lease: timedelta = HOUR) -> Image:
+    new = await added(images)
+    held = await images.claim(new.id, lease)
+    assert held is not None
+    return held
+
+
+async def completed(images: ImageStore) -> Image:
+    held = await claimed(images)
+    done = await images.complete(held.id, held.attempts, RESULT)
+    assert done is not None
+    return done
+
+
+async def failed(images: ImageStore, due_in: timedelta = HOUR) -> Image:
+    held = await claimed(images)
+    lost = await images.fail(held.id, held.attempts, FAILURE, due_in)
+    assert lost is not None
+    return lost
+
+
+async def due(images: ImageStore) -> list[Image]:
+    """What is due now; still due afterwards."""
+    return await images.take_due(100, PAST)
+
+
+async def test_what_was_added_is_read_back(images: ImageStore) -> None:
+    new = image(
+        filename='Käse 🧀 "日本".jpg',
+        owner="o'brien",
+        priority=Priority.HIGH,
+        size_bytes=5_000_000_000,
+        created_at=datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC),
+        updated_at=datetime(2026, 1, 2, 5, 4, 5, 100_000, tzinfo=timezone(timedelta(hours=2))),
+    )
+    await images.add(new, HOUR)
+    read = await images.get(new.id)
+    assert read == new
+    assert read.created_at.tzinfo is not None
+
+
+async def test_an_unknown_image_is_none(images: ImageStore) -> None:
+    await added(images)
+    assert await images.get(uuid7()) is None
+
+
+async def test_a_confirmed_upload_is_queued(images: ImageStore) -> None:
+    new = await added(images, PAST)
+    queued = await images.mark_queued(new.id, 0, HOUR)
+    assert queued is not None
+    assert (queued.status, queued.version, queued.attempts) == (ImageStatus.QUEUED, 2, 0)
+    assert await images.get(new.id) == queued
+    assert await due(images) == []
+
+
+async def test_a_message_sent_again_changes_nothing_that_a_reader_sees(images: ImageStore) -> None:
+    new = await added(images)
+    queued = await images.mark_queued(new.id, 0, HOUR)
+    assert await images.mark_queued(new.id, 0, PAST) == queued
+    assert await due(images) == [queued]
+
+
+async def test_queueing_is_too_late_once_a_worker_has_claimed(images: ImageStore) -> None:
+    held = await claimed(images)
+    # what the gateway and the dispatcher know is from before the claim
+    assert await images.mark_queued(held.id, 0, PAST) is None
+    # and even the right number cannot take the row from the worker
+    assert await images.mark_queued(held.id, held.attempts, PAST) is None
+    assert await images.get(held.id) == held
+    assert await due(images) == []
+
+
+@pytest.mark.parametrize("queued", [False, True])
+async def test_a_claim_begins_an_attempt(images: ImageStore, *, queued: bool) -> None:
+    new = await added(images, PAST)
+    if queued:
+        await images.mark_queued(new.id, 0, PAST)
+    held = await images.claim(new.id, HOUR)
+    assert held is not None
+    assert (held.status, held.attempts, held.version) == (ImageStatus.PROCESSING, 1, 3 if queued else 2)
+    assert held.updated_at >= new.updated_at
+    assert await images.get(new.id) == held
+    assert await due(images) == []
+
+
+async def test_a_lease_that_runs_cannot_be_claimed(images: ImageStore) -> None:
+    held = await claimed(images, HOUR)
+    assert await images.claim(held.id, HOUR) is None
+    assert await images.get(held.id) == held
+
+
+@pytest.mark.parametrize("lease", [timedelta(0), PAST])
+async def test_a_lease_that_has_ended_can_be_claimed(images: ImageStore, lease: timedelta) -> None:
+    held = await claimed(images, lease)
+    again = await images.claim(held.id, HOUR)
+    assert again is not None
+    assert (again.attempts, again.version) == (held.attempts + 1, held.version + 1)
+
+
+async def test_what_is_gone_or_final_cannot_be_claimed(images: ImageStore) -> None:
+    assert await images.claim(uuid7(), HOUR) is None
+    for final in (await completed(images), await failed(images, PAST)):
+        assert await images.claim(final.id, HOUR) is None
+        assert await images.get(final.id) == final
+
+
+@pytest.mark.parametrize("lease_ended", [False, True])
+async def test_of_concurrent_claims_one_wins(images: ImageStore, *, lease_ended: bool) -> None:
+    start = await claimed(images, PAST) if lease_ended else await added(images)
+    answers = await asyncio.gather(*(images.claim(start.id, HOUR) for _ in range(24)))
+    winners = [answer for answer in answers if answer is not None]
+    assert [winner.attempts for winner in winners] == [start.attempts + 1]
+    assert await images.get(start.id) == winners[0]
+
+
+async def test_a_renewed_lease_ends_later_and_no_reader_sees_it(images: ImageStore) -> None:
+    held = await claimed(images, PAST)
+    assert await images.renew(held.id, held.attempts, HOUR) is True
+    assert await images.claim(held.id, HOUR) is None
+    assert await images.get(held.id) == held
+
+
+async def test_completion_is_final_and_settled(images: ImageStore) -> None:
+    held = await claimed(images, PAST)
+    done = await images.complete(held.id, held.attempts, RESULT)
+    assert done is not None
+    assert (done.status, done.result, done.failure, done.version) == (ImageStatus.COMPLETED, RESULT, None, held.version + 1)
+    assert done.completed_at is not None
+    assert done.completed_at >= held.updated_at
+    assert await images.get(held.id) == done
+    assert await images.make_all_due() == 0
+
+
+@pytest.mark.parametrize("outage", [False, True])
+async def test_a_retry_waits_for_its_delay(images: ImageStore, *, outage: bool) -> None:
+    held = await claimed(images, PAST)
+    queued = await images.retry(held.id, held.attempts, HOUR, outage=outage)
+    assert queued is not None
+    assert (queued.status, queued.attempts, queued.outages) == (ImageStatus.QUEUED, 1, int(outage))
+    assert queued.version == held.version + 1
+    assert await images.get(held.id) == queued
+    assert await due(images) == []
+
+
+async def test_outages_are_counted_beside_attempts(images: ImageStore) -> None:
+    new = await added(images)
+    counted = []
+    for outage in (True, False, True):
+        held = await images.claim(new.id, HOUR)
+        assert held is not None
+        queued = await images.retry(new.id, held.attempts, PAST, outage=outage)
+        assert queued is not None
+        counted.append((queued.attempts, queued.outages))
+    assert counted == [(1, 1), (2, 1), (3, 2)]
+
+
+async def test_a_failure_stays_due_until_it_is_settled(images: ImageStore) -> None:
+    lost = await failed(images, PAST)
+    assert (lost.status, lost.failure, lost.result, lost.completed_at) == (ImageStatus.FAILED, FAILURE, None, None)
+    assert lost.version == 3
+    assert await images.get(lost.id) == lost
+    assert await due(images) == [lost]
+    await images.settle(lost.id)
+    assert await due(images) == []
+    assert await images.make_all_due() == 0
+    assert await images.get(lost.id) == lost
+
+
+async def test_a_failure_is_not_due_before_its_grace(images: ImageStore) -> None:
+    lost = await failed(images, HOUR)
+    assert await due(images) == []
+    assert await images.make_all_due() == 1
+    assert await due(images) == [lost]
+
+
+async def test_only_final_rows_are_settled(images: ImageStore) -> None:
+    new, held = await added(images, PAST), await claimed(images, PAST)
+    for unfinished in (new, held):
+        await images.settle(unfinished.id)
+    await images.settle(uuid7())
+    assert {row.id for row in await due(images)} == {new.id, held.id}
+
+
+Write = Callable[[ImageStore, Image, int], Awaitable[object]]
+FENCED: dict[str, Write] = {
+    "mark_queued": lambda images, row, attempts: images.mark_queued(row.id, attempts, PAST),
+    "renew": lambda images, row, attempts: images.renew(row.id, attempts, PAST),
+    "complete": lambda images, row, attempts: images.complete(row.id, attempts, RESULT),
+    "retry": lambda images, row, attempts: images.retry(row.id, attempts, PAST, outage=True),
+    "fail": lambda images, row, attempts: images.fail(row.id, attempts, FAILURE, PAST),
+}
+fenced = pytest.mark.parametrize("write", FENCED.values(), ids=FENCED.keys())
+
+
+@fenced
+@pytest.mark.parametrize("off_by", [-1, 1])
+async def test_a_write_with_another_attempts_number_changes_nothing(images: ImageStore, write: Write, off_by: int) -> None:
+    first = await claimed(images, PAST)
+    held = await images.claim(first.id, HOUR)
+    assert held is not None
+    assert not await write(images, held, held.attempts + off_by)
+    assert await images.get(held.id) == held
+    assert await due(images) == []
+
+
+@fenced
+@pytest.mark.parametrize("make", [completed, failed])
+async def test_a_final_row_is_not_written(images: ImageStore, write: Write, make: Callable[[ImageStore], Awaitable[Image]]) -> None:
+    final = await make(images)
+    assert not await write(images, final, final.attempts)
+    assert await images.get(final.id) == final
+    assert await due(images) == []
+
+
+@fenced
+async def test_a_row_that_is_gone_is_not_written(images: ImageStore, write: Write) -> None:
+    assert not await write(images, image(), 0)
+    assert await images.make_all_due() == 0
+
+
+@pytest.mark.parametrize("name", ["renew", "complete", "retry", "fail"])
+async def test_a_worker_presumed_dead_may_write_until_another_claims(images: ImageStore, name: str) -> None:
+    held = await claimed(images, PAST)
+    [queued] = await images.take_due(1, HOUR)
+    assert (queued.status, queued.attempts) == (ImageStatus.QUEUED, held.attempts)
+    assert await FENCED[name](images, held, held.attempts)
+
+
+async def test_a_retry_of_what_is_queued_already_changes_nothing_that_a_reader_sees(images: ImageStore) -> None:
+    held = await claimed(images, PAST)
+    [queued] = await images.take_due(1, HOUR)
+    again = await images.retry(held.id, held.attempts, PAST, outage=True)
+    assert again is not None
+    assert (again.version, again.updated_at, again.outages) == (queued.version, queued.updated_at, 1)
+
+
+async def test_due_rows_come_oldest_due_first_and_as_many_as_asked_for(images: ImageStore) -> None:
+    await added(images, HOUR)
+    third = await added(images, -timedelta(minutes=1))
+    first = await added(images, -timedelta(minutes=3))
+    second = await added(images, -timedelta(minutes=2))
+    assert await images.take_due(2, HOUR) == [first, second]
+    assert await images.take_due(2, HOUR) == [third]
+    assert await images.take_due(2, HOUR) == []
+
+
+async def test_a_row_taken_is_due_again_after_the_hold(images: ImageStore) -> None:
+    new = await added(images, PAST)
+    assert await images.take_due(1, -timedelta(minutes=1)) == [new]
+    assert await images.take_due(1, HOUR) == [new]
+    assert await images.take_due(1, HOUR) == []
+
+
+async def test_taking_makes_only_ended_leases_queued(images: ImageStore) -> None:
+    uploaded = await added(images, PAST)
+    queued = await images.mark_queued((await added(images)).id, 0, PAST)
+    lost = await failed(images, PAST)
+    held = await claimed(images, PAST)
+    taken = {row.id: row for row in await images.take_due(10, HOUR)}
+    requeued = taken.pop(held.id)
+    assert list(taken.values()) == [uploaded, queued, lost]
+    assert (requeued.status, requeued.attempts, requeued.version) == (ImageStatus.QUEUED, 1, held.version + 1)
+    assert requeued.updated_at >= held.updated_at
+    assert await images.get(held.id) == requeued
+
+
+async def test_concurrent_callers_never_take_the_same_row(images: ImageStore) -> None:
+    everything = [(await added(images, PAST)).id for _ in range(60)]
+    taken: list[Any] = []
+    async with asyncio.timeout(60):
+        while len(taken) < len(everything):
+            for batch in await asyncio.gather(*(images.take_due(7, HOUR) for _ in range(6))):
+                assert len(batch) <= 7
+                taken += [row.id for row in batch]
+    assert sorted(taken) == everything
+
+
+async def test_all_that_is_not_settled_can_be_made_due(images: ImageStore) -> None:
+    done = await completed(images)
+    new, held, lost = await added(images), await claimed(images), await failed(images)
+    assert await due(images) == []
+    assert await images.make_all_due() == 3
+    assert {row.id for row in await due(images)} == {new.id, held.id, lost.id}
+    assert await images.get(done.id) == done
+
+
+async def test_the_version_grows_by_one_with_every_visible_change(images: ImageStore) -> None:
+    new = await added(images)
+    seen = [new, await images.mark_queued(new.id, 0, HOUR), await images.claim(new.id, PAST), *await images.take_due(1, HOUR)]
+    seen += [await images.claim(new.id, HOUR), await images.retry(new.id, 2, HOUR, outage=False)]
+    seen += [await images.claim(new.id, HOUR), await images.complete(new.id, 3, RESULT)]
+    assert [(row.status.value, row.version) for row in seen if row] == [
+        ("uploaded", 1),
+        ("queued", 2),
+        ("processing", 3),
+        ("queued", 4),
+        ("processing", 5),
+        ("queued", 6),
+        ("processing", 7),
+        ("completed", 8),
+    ]
+    updates = [row.updated_at for row in seen if row]
+    assert updates == sorted(updates)
+
+
+async def test_many_at_once_do_not_hinder_each_other(images: ImageStore) -> None:
+    async def life() -> Image | None:
+        held = await claimed(images)
+        await images.renew(held.id, held.attempts, HOUR)
+        await images.get(held.id)
+        return await images.complete(held.id, held.attempts, RESULT)
+
+    lives = await asyncio.gather(*(life() for _ in range(40)))
+    assert all(done is not None and done.status is ImageStatus.COMPLETED for done in lives)
+
+
+async def test_a_migrated_store_is_ready(images: ImageStore) -> None:
+    await images.check()
