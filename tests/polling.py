@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str, seconds: float = 30) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 30) -> T:
     """→ the first truthy answer."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):

@@ -1,0 +1,301 @@
+"""Carrying out a job: the row ends in its next state, whatever goes wrong on the way."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.adapters.memory import MemoryQueue, MemoryStatusCache
+from common.errors import PictureRefused, RenderInterrupted, Unavailable
+from common.images import FailureCode, Image, ImageStatus, RetryPolicy
+from common.messages import Job
+from common.ports import Bucket, Ports, Rendered
+from common.processing import Processing
+from common.usecases.dispatch_due import DispatchPolicy, dispatch_due
+from common.usecases.process_image import ProcessPolicy, process_image
+from tests import builders
+from tests.fakes import FakeBlobStore, FakeImageStore, FakeRenderer, FakeTokenVerifier
+
+LEASE = timedelta(seconds=30)
+RETRY = RetryPolicy(max_attempts=2, max_outages=3, first_delay=timedelta(0))
+PROCESS = ProcessPolicy(lease=LEASE, retry=RETRY)
+DISPATCH = DispatchPolicy(stale_after=timedelta(minutes=10), retry=RETRY)
+
+
+class ScriptedRenderer(FakeRenderer):
+    """Does `meanwhile` in the middle of each render; raises `error`, if any, at each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        self.calls = 0
+
+    async def render(self, source: Path, target: Path, processing: Processing) -> Rendered:
+        self.calls += 1
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        if self.error is not None:
+            raise self.error
+        return await super().render(source, target, processing)
+
+
+class World:
+    """All fakes, with one uploaded picture in them."""
+
+    def __init__(self) -> None:
+        self.images, self.blobs, self.queue, self.cache = FakeImageStore(), FakeBlobStore(), MemoryQueue(), MemoryStatusCache()
+        self.renderer = ScriptedRenderer()
+        self.ports = Ports(
+            images=self.images, blobs=self.blobs, queue=self.queue, jobs=self.queue, cache=self.cache, tokens=FakeTokenVerifier({})
+        )
+        self.image = builders.image()
+        self.job = Job(image_id=self.image.id, request_id=self.image.request_id)
+
+    async def process(self) -> Image | None:
+        await process_image(self.ports, self.renderer, PROCESS, self.job)
+        return await self.images.get(self.image.id)
+
+    def dead(self) -> list[Any]:
+        return list(self.queue.dead_letters)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> World:
+    world = World()
+    source = tmp_path / "cat.jpg"
+    source.write_bytes(b"a picture")
+    await world.blobs.put(Bucket.RAW, world.image.raw_key, source, "image/jpeg")
+    await world.images.add(world.image, timedelta(seconds=5))
+    return world
+
+
+async def test_a_picture_is_rendered_stored_and_completed(world: World) -> None:
+    image = await world.process()
+
+    assert image is not None
+    assert (image.status, image.attempts, image.failure) == (ImageStatus.COMPLETED, 1, None)
+    assert image.result is not None
+    assert image.result.key == f"{image.id}/1"
+    assert world.blobs.objects[Bucket.PROCESSED, image.result.key] == world.renderer.content
+
+
+async def test_the_cache_never_shows_the_state_before(world: World) -> None:
+    await world.cache.put(world.image)
+
+    image = await world.process()
+
+    assert await world.cache.get(world.image.id) is None
+    await world.cache.put(world.image)
+    assert await world.cache.get(world.image.id) is None, "a slow reader put the old state back"
+    assert image is not None
+    await world.cache.put(image)
+    assert await world.cache.get(image.id) == image
+
+
+async def test_a_job_done_twice_changes_nothing(world: World) -> None:
+    first = await world.process()
+
+    assert await world.process() == first
+    assert world.renderer.calls == 1
+
+
+async def test_a_picture_that_cannot_be_rendered_fails_at_once_with_a_dead_letter(world: World) -> None:
+    world.renderer.error = PictureRefused(FailureCode.CORRUPT_IMAGE, "The file is damaged.")
+
+    image = await world.process()
+
+    assert image is not None
+    assert image.status is ImageStatus.FAILED
+    assert image.failure is not None
+    assert (image.failure.code, image.failure.detail, image.attempts) == (FailureCode.CORRUPT_IMAGE, "The file is damaged.", 1)
+    assert len(world.dead()) == 1
+    assert await world.images.take_due(10, LEASE) == []
+
+
+async def test_a_missing_upload_fails_at_once(world: World) -> None:
+    await world.blobs.delete(Bucket.RAW, world.image.raw_key)
+
+    image = await world.process()
+
+    assert image is not None
+    assert image.failure is not None
+    assert image.failure.code is FailureCode.SOURCE_MISSING
+
+
+async def test_a_crash_of_the_renderer_costs_an_attempt_until_they_are_used_up(world: World) -> None:
+    world.renderer.error = RenderInterrupted(FailureCode.TIME_LIMIT, "It took too long.")
+
+    first = await world.process()
+    second = await world.process()
+
+    assert first is not None
+    assert second is not None
+    assert (first.status, second.status) == (ImageStatus.QUEUED, ImageStatus.FAILED)
+    assert second.failure is not None
+    assert (second.failure.code, second.attempts) == (FailureCode.TIME_LIMIT, 2)
+    assert len(world.dead()) == 1
+
+
+async def test_an_outage_does_not_use_up_the_pictures_own_attempts(world: World) -> None:
+    world.renderer.error = Unavailable("object store", "away")
+
+    for _ in range(2):
+        image = await world.process()
+        assert image is not None
+        assert image.status is ImageStatus.QUEUED
+    world.renderer.error = None
+    image = await world.process()
+
+    assert image is not None
+    assert (image.status, image.attempts, image.outages) == (ImageStatus.COMPLETED, 3, 2)
+
+
+async def test_an_outage_without_end_ends_too(world: World) -> None:
+    world.renderer.error = Unavailable("object store", "away")
+
+    for _ in range(RETRY.max_outages):
+        image = await world.process()
+
+    assert image is not None
+    assert image.failure is not None
+    assert image.failure.code is FailureCode.ATTEMPTS_EXHAUSTED
+
+
+async def test_a_worker_presumed_dead_cannot_overwrite(world: World) -> None:
+    # given a render during which the lease ends and another worker takes over
+    async def taken_over() -> None:
+        await world.images.make_all_due()
+        assert await world.images.claim(world.image.id, LEASE) is not None
+
+    world.renderer.meanwhile = taken_over
+
+    # when
+    image = await world.process()
+
+    # then the row is the other's, and the late result is gone
+    assert image is not None
+    assert (image.status, image.attempts, image.result) == (ImageStatus.PROCESSING, 2, None)
+    assert [key for bucket, key in world.blobs.objects if bucket is Bucket.PROCESSED] == []
+
+
+async def test_a_cancelled_job_gives_the_image_back_at_once(world: World) -> None:
+    started = asyncio.Event()
+
+    async def hang() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    world.renderer.meanwhile = hang
+    task = asyncio.create_task(process_image(world.ports, world.renderer, PROCESS, world.job))
+    await started.wait()
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    due = await world.images.take_due(10, LEASE)
+    assert [(image.status, image.outages) for image in due] == [(ImageStatus.QUEUED, 1)]
+
+
+async def test_the_lease_is_renewed_while_a_render_runs_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed = asyncio.Event()
+    renew = world.images.renew
+
+    async def watched(*arguments: Any) -> bool:
+        renewed.set()
+        return await renew(*arguments)
+
+    monkeypatch.setattr(world.images, "renew", watched)
+    world.renderer.meanwhile = renewed.wait
+
+    await process_image(world.ports, world.renderer, dataclasses.replace(PROCESS, lease=timedelta(seconds=0.03)), world.job)
+
+    image = await world.images.get(world.image.id)
+    assert image is not None
+    assert image.status is ImageStatus.COMPLETED
+
+
+async def test_a_dead_letter_that_could_not_be_sent_is_sent_by_the_dispatcher(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a failure while the broker is away
+    world.renderer.error = PictureRefused(FailureCode.CORRUPT_IMAGE, "The file is damaged.")
+    send = world.queue.publish_dead
+
+    async def away(*_: Any) -> None:
+        raise Unavailable("queue", "away")
+
+    monkeypatch.setattr(world.queue, "publish_dead", away)
+    image = await world.process()
+    assert image is not None
+    assert image.status is ImageStatus.FAILED
+    assert world.dead() == []
+
+    # when it is back
+    monkeypatch.setattr(world.queue, "publish_dead", send)
+    await world.images.make_all_due()
+    await dispatch_due(world.ports, DISPATCH)
+
+    # then, once
+    assert len(world.dead()) == 1
+    assert await world.images.make_all_due() == 0
+
+
+async def test_the_dispatcher_publishes_what_is_due_and_marks_it_queued(world: World) -> None:
+    await world.images.make_all_due()
+
+    assert await dispatch_due(world.ports, DISPATCH) == 1
+
+    image = await world.images.get(world.image.id)
+    assert image is not None
+    assert image.status is ImageStatus.QUEUED
+    assert await dispatch_due(world.ports, DISPATCH) == 0
+    delivery = await anext(world.queue.deliveries(1))
+    assert str(world.image.id) in delivery.body.decode()
+
+
+async def test_a_picture_whose_workers_all_died_ends_as_failed(world: World) -> None:
+    # given as many claims as there are attempts, none of which came to an end
+    for _ in range(RETRY.max_attempts):
+        assert await world.images.claim(world.image.id, timedelta(0)) is not None
+
+    # when
+    await dispatch_due(world.ports, DISPATCH)
+
+    # then
+    image = await world.images.get(world.image.id)
+    assert image is not None
+    assert image.failure is not None
+    assert image.failure.code is FailureCode.ATTEMPTS_EXHAUSTED
+    assert len(world.dead()) == 1
+
+
+async def test_an_outage_while_dispatching_loses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.images.make_all_due()
+
+    async def away(*_: Any) -> None:
+        raise Unavailable("queue", "away")
+
+    monkeypatch.setattr(world.queue, "publish", away)
+    with pytest.raises(Unavailable):
+        await dispatch_due(world.ports, DISPATCH)
+    monkeypatch.undo()
+
+    await world.images.make_all_due()
+    assert await dispatch_due(world.ports, DISPATCH) == 1
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 10, 10_000])
+def test_the_delay_grows_to_its_ceiling_and_no_further(attempts: int) -> None:
+    policy = RetryPolicy(first_delay=timedelta(seconds=1), longest_delay=timedelta(minutes=5))
+    ceiling = min(timedelta(minutes=5), timedelta(seconds=2 ** min(attempts - 1, 20)))
+
+    delays = [policy.delay(attempts) for _ in range(300)]
+
+    assert timedelta(0) <= min(delays)
+    assert ceiling * 0.8 < max(delays) <= ceiling
