@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 
 
 @asynccontextmanager

@@ -8,12 +8,13 @@ the pool replaces one that broke while idle without asking anybody; one that bre
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 from sqlalchemy import URL, event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -65,8 +66,12 @@ def _sqlite(path: str, pool_size: int, time_limit_seconds: float) -> AsyncEngine
     def set_pragmas(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         # FULL: a commit has reached the disk when it returns, which WAL alone would put off.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        # The mode is the file's and stays. SQLite refuses at once, whatever the timeout, while another connection is at work on a
+        # new file; that one sets the mode, or the next does. Any other trouble comes up again with the first statement.
+        with suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA journal_mode = WAL")
         cursor.close()
 
     return engine
@@ -90,11 +95,13 @@ async def connected(engine: AsyncEngine, time_limit_seconds: float | None) -> As
 
 
 def _translated(error: exc.DBAPIError) -> Exception:
-    """Driver errors that SQLAlchemy does not sort: asyncpg's are known by their class, or the server's by the first two characters
-    of their SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
-    cause = error.orig.__cause__ if error.orig is not None else None
+    """Sorts what SQLAlchemy does not: asyncpg's errors by class, a server's by the first two characters of its SQLSTATE
+    (https://www.postgresql.org/docs/current/errcodes-appendix.html), SQLite's by code (https://www.sqlite.org/rescode.html)."""
+    cause = error.orig.__cause__ or error.orig if error.orig is not None else error
     if isinstance(cause, asyncpg.ClientConfigurationError):
         return WrongConfiguration("POSTGRES_URL", str(cause))
-    if isinstance(cause, asyncpg.DataError) or (getattr(cause, "sqlstate", None) or "").startswith("22"):
+    data_is_wrong = isinstance(cause, asyncpg.DataError) or (getattr(cause, "sqlstate", None) or "").startswith("22")
+    statement_is_wrong = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    if data_is_wrong or statement_is_wrong:
         return error
-    return Unavailable("database", f"{type(cause or error.orig).__name__}: {cause or error.orig}")
+    return Unavailable("database", f"{type(cause).__name__}: {cause}")

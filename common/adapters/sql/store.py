@@ -149,7 +149,7 @@ class SqlImageStore:
     def _queued_where(self, visible: ColumnElement[bool]) -> dict[str, Any]:
         """→ `queued` for the rows of which a reader sees that; nothing for the others."""
         return {
-            "status": case((visible, ImageStatus.QUEUED), else_=_C.status),
+            "status": case((visible, literal(ImageStatus.QUEUED, _C.status.type)), else_=_C.status),
             "version": _C.version + case((visible, 1), else_=0),
             "updated_at": case((visible, self._now()), else_=_C.updated_at),
         }
