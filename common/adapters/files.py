@@ -20,6 +20,7 @@ from common.ports import Blob, Bucket
 
 T = TypeVar("T")
 
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 CHUNK_BYTES = 64 * 1024
 # A folder between the key and the root may vanish under a put because a delete just emptied it; so often in a row it does not.
 PLACE_ATTEMPTS = 100
@@ -52,7 +53,7 @@ class FileBlobStore:
         place = self._place(bucket, key)
 
         def copy() -> None:
-            with _existing(place) as origin, target.open("wb") as file:
+            with self._existing(bucket, place) as origin, target.open("wb") as file:
                 shutil.copyfileobj(origin, file, CHUNK_BYTES)
 
         await self._call(copy)
@@ -64,7 +65,7 @@ class FileBlobStore:
         opened: list[BinaryIO] = []
 
         def begin() -> int:
-            opened.append(_existing(place))
+            opened.append(self._existing(bucket, place))
             return os.fstat(opened[0].fileno()).st_size
 
         try:
@@ -81,7 +82,7 @@ class FileBlobStore:
         def remove() -> None:
             try:
                 place.unlink()
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            except ABSENT:
                 return
             _sync(place.parent)
             with suppress(OSError):
@@ -92,6 +93,8 @@ class FileBlobStore:
 
     async def check(self) -> None:
         def try_out() -> None:
+            for bucket in Bucket:
+                (self._root / bucket).mkdir(parents=True, exist_ok=True)
             with self._new_file() as (file, _):
                 file.write(b"writable")
             free = shutil.disk_usage(self._root).free
@@ -105,6 +108,15 @@ class FileBlobStore:
         if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in key:
             raise ValueError(f"not a key: {key!r}")
         return self._root / bucket / path
+
+    def _existing(self, bucket: Bucket, place: Path) -> BinaryIO:
+        try:
+            return place.open("rb")
+        except ABSENT:
+            if (self._root / bucket).is_dir():
+                raise BlobNotFound("The object store has no such object.") from None
+            # Not mounted, perhaps. No object is lost for that.
+            raise
 
     @contextmanager
     def _new_file(self) -> Iterator[tuple[BinaryIO, Path]]:
@@ -147,13 +159,6 @@ class FileBlobStore:
             return await run_to_end(None, call)
         except OSError as error:
             raise Unavailable("object store", f"{type(error).__name__}: {error}") from error
-
-
-def _existing(place: Path) -> BinaryIO:
-    try:
-        return place.open("rb")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise BlobNotFound("The object store has no such object.") from None
 
 
 def _sync(folder: Path) -> None:

@@ -4,8 +4,8 @@ The SDK blocks, so its calls run in threads of their own, a bounded number of th
 half of it for a free thread and half for the store to connect, to answer, and to send each piece. A transfer that makes progress
 may take longer. Nothing is tried twice here; that is for those who know what a repetition is worth.
 
-A put holds the object in memory once. Buckets are made when one is missed; where the operator has made them, no right to make
-buckets is needed.
+A put holds the object in memory once. Buckets are made when a put misses one; where the operator has made them, no right to make
+buckets is needed. A read that misses its bucket found the wrong store, or half of one: Unavailable, and no object is lost for that.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ T = TypeVar("T")
 CHUNK_BYTES = 64 * 1024
 # The smallest part size that S3 knows; smaller objects are one part all the same.
 PART_BYTES = 5 * 1024 * 1024
-MISSING = ("NoSuchKey", "NoSuchBucket")
+NO_OBJECT = "NoSuchKey"
+NO_BUCKET = "NoSuchBucket"
 MADE_MEANWHILE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 # What the SDK lets out when the store does not answer, or answers with what is no S3.
 FAILURES = (MinioException, HTTPError, OSError, ParseError, UnicodeDecodeError)
@@ -73,14 +74,16 @@ class MinioBlobStore:
                     part_size=max(size, PART_BYTES),
                 )
 
-        def send_to_new_bucket() -> None:
-            self._make(bucket)
-            send()
+        def send_whatever_is_missing() -> None:
+            try:
+                send()
+            except S3Error as error:
+                if error.code != NO_BUCKET:
+                    raise
+                self._make(bucket)
+                send()
 
-        try:
-            await self._call(send)
-        except BlobNotFound:
-            await self._call(send_to_new_bucket)
+        await self._call(send_whatever_is_missing)
 
     async def fetch(self, bucket: Bucket, key: str, target: Path) -> None:
         def receive() -> None:
@@ -113,10 +116,14 @@ class MinioBlobStore:
                 _release(response)
 
     async def delete(self, bucket: Bucket, key: str) -> None:
-        try:
-            await self._call(lambda: self._client.remove_object(bucket, key))
-        except BlobNotFound:
-            return
+        def remove() -> None:
+            try:
+                self._client.remove_object(bucket, key)
+            except S3Error as error:
+                if error.code not in (NO_OBJECT, NO_BUCKET):
+                    raise
+
+        await self._call(remove)
 
     async def check(self) -> None:
         def look() -> None:
@@ -147,8 +154,8 @@ class MinioBlobStore:
         try:
             return await run_to_end(self._threads, call)
         except FAILURES as error:
-            if isinstance(error, S3Error) and error.code in MISSING:
-                raise BlobNotFound(f"The object store has no such object ({error.code}).") from None
+            if isinstance(error, S3Error) and error.code == NO_OBJECT:
+                raise BlobNotFound("The object store has no such object.") from None
             raise Unavailable("object store", f"{type(error).__name__}: {error}"[:500]) from error
         finally:
             self._free.release()
