@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from html import unescape
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -215,8 +215,8 @@ async def test_no_other_token_passes_for_a_refresh_token(client: httpx.AsyncClie
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
 
 
-async def test_another_issuers_refresh_token_is_refused(client: httpx.AsyncClient, key_path: Path) -> None:
-    elsewhere = DevIssuer("http://localhost:4000", "ImageProcessor", CLIENT, key_path)
+async def test_another_issuers_refresh_token_is_refused(client: httpx.AsyncClient, key_path: Path, clock: FakeClock) -> None:
+    elsewhere = DevIssuer("http://localhost:4000", "ImageProcessor", CLIENT, key_path, clock)
     user = elsewhere.authenticate("user", "password")
     assert user
     token = elsewhere.issue(user, "")["refresh_token"]
@@ -266,7 +266,7 @@ BAD_BODIES: dict[str, tuple[bytes, str, int]] = {
     "a field twice": (b"grant_type=password&grant_type=password", FORM, 400),
     "not UTF-8": (b"grant_type=%ff", FORM, 400),
     "raw bytes": (b"grant_type=\xff", FORM, 400),
-    "too many fields": (b"&".join(b"f%d=" % n for n in range(100)), FORM, 400),
+    "too many fields": (urlencode(password_form()).encode() + b"".join(b"&f%d=" % n for n in range(100)), FORM, 400),
     "too large": (b"grant_type=" + b"a" * 20_000, FORM, 413),
 }
 
@@ -346,8 +346,8 @@ async def test_a_code_is_good_once(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"code_verifier": "w" * 43}, {"code_verifier": "short"}, {"code_verifier": ""}, {"redirect_uri": "http://localhost:9/"}],
-    ids=["other verifier", "short verifier", "no verifier", "other redirect URI"],
+    [{"code_verifier": "w" * 43}, {"code_verifier": ""}, {"redirect_uri": "http://localhost:9/"}],
+    ids=["other verifier", "no verifier", "other redirect URI"],
 )
 async def test_a_code_without_its_verifier_and_redirect_uri_is_worth_nothing(
     client: httpx.AsyncClient, changes: dict[str, str]
@@ -395,6 +395,11 @@ FOREIGN_URIS = [
     "http://[::1/",
     "http://user@localhost/",
     "http://localhost/#fragment",
+    " http://localhost/",
+    "http://localhost/a b",
+    "http://localhost/\\x",
+    "http://localhost/\u00e9",
+    "http://localhost/\r\nSet-Cookie: a=b",
 ]
 
 
