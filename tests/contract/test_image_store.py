@@ -311,9 +311,8 @@ async def test_a_retry_of_what_is_queued_already_changes_nothing_that_a_reader_s
 
 async def test_due_rows_come_oldest_due_first_and_as_many_as_asked_for(images: ImageStore) -> None:
     await added(images, HOUR)
-    third = await added(images, -timedelta(minutes=1))
-    first = await added(images, -timedelta(minutes=3))
-    second = await added(images, -timedelta(minutes=2))
+    # given that neither the order of adding nor that of the ids is the order of what is due
+    third, second, first = [await added(images, -timedelta(minutes=minutes)) for minutes in (1, 2, 3)]
     assert await images.take_due(2, HOUR) == [first, second]
     assert await images.take_due(2, HOUR) == [third]
     assert await images.take_due(2, HOUR) == []
@@ -359,7 +358,7 @@ async def test_all_that_is_not_settled_can_be_made_due(images: ImageStore) -> No
     assert await images.get(done.id) == done
 
 
-async def test_the_version_grows_by_one_with_every_visible_change(images: ImageStore) -> None:
+async def test_every_visible_change_has_the_next_version_and_its_time(images: ImageStore) -> None:
     new = await added(images)
     seen = [new, await images.mark_queued(new.id, 0, HOUR), await images.claim(new.id, PAST), *await images.take_due(1, HOUR)]
     seen += [await images.claim(new.id, HOUR), await images.retry(new.id, 2, HOUR, outage=False)]
@@ -375,7 +374,7 @@ async def test_the_version_grows_by_one_with_every_visible_change(images: ImageS
         ("completed", 8),
     ]
     updates = [row.updated_at for row in seen if row]
-    assert updates == sorted(updates)
+    assert updates == sorted(set(updates))
 
 
 async def test_many_at_once_do_not_hinder_each_other(images: ImageStore) -> None:

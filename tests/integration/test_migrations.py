@@ -18,6 +18,7 @@ from common.adapters.sql.engine import open_engine
 from common.adapters.sql.migrate import config_for, current_revision, head_revision, upgrade
 from common.adapters.sql.rows import METADATA
 from common.errors import NotMigrated, Unavailable
+from common.settings import Settings
 from tests.conftest import require_url
 from tests.contract.sockets import free_port
 from tests.databases import postgres_database
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path, settings: Any) -> AsyncIterator[str]:
+async def url(request: pytest.FixtureRequest, tmp_path: Path, settings: Settings) -> AsyncIterator[str]:
     """An empty database."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'new folder' / 'images.db'}"

@@ -79,8 +79,8 @@ def _sqlite(path: str, pool_size: int, time_limit_seconds: float) -> AsyncEngine
 
 @asynccontextmanager
 async def connected(engine: AsyncEngine, time_limit_seconds: float | None) -> AsyncIterator[AsyncConnection]:
-    """One limit over waiting for the pool, connecting and the statements. Raises Unavailable, or WrongConfiguration for a URL
-    that cannot be used; a bug's exception stays what it is."""
+    """One limit over waiting for the pool, connecting and the statements; where a connection went silent, its closing may take two
+    seconds more. Raises Unavailable, or WrongConfiguration for a URL that cannot be used; a bug's exception stays what it is."""
     try:
         async with asyncio.timeout(time_limit_seconds), engine.connect() as connection:
             yield connection
