@@ -99,7 +99,7 @@ def _translated(error: exc.DBAPIError) -> Exception:
     (https://www.postgresql.org/docs/current/errcodes-appendix.html), SQLite's by code (https://www.sqlite.org/rescode.html)."""
     cause = error.orig.__cause__ or error.orig if error.orig is not None else error
     if isinstance(cause, asyncpg.ClientConfigurationError):
-        return WrongConfiguration("POSTGRES_URL", str(cause))
+        return WrongConfiguration("POSTGRES_URL", cause.args[0])  # without the hint that str adds in a line of its own
     data_is_wrong = isinstance(cause, asyncpg.DataError) or (getattr(cause, "sqlstate", None) or "").startswith("22")
     statement_is_wrong = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
     if data_is_wrong or statement_is_wrong:
