@@ -291,6 +291,25 @@ async def test_a_consumer_that_is_cancelled_while_it_waits_loses_nothing(world: 
         await delivery.ack()
 
 
+async def test_closing_again_and_again_under_load_loses_nothing(world: World) -> None:
+    # given
+    jobs = await send(world.queue, Priority.NORMAL, 100)
+    arrived: list[Job] = []
+    # when
+    for _ in range(20):
+        async with aclosing(world.queue.deliveries(20)) as deliveries:
+            delivery = await take(deliveries)
+            arrived.append(job_of(delivery))
+            await delivery.ack()
+    # then
+    async with aclosing(world.queue.deliveries(20)) as deliveries:
+        while len(arrived) < len(jobs):
+            delivery = await take(deliveries)
+            arrived.append(job_of(delivery))
+            await delivery.ack()
+    assert sorted(job.image_id for job in arrived) == sorted(job.image_id for job in jobs)
+
+
 async def test_of_two_consumers_each_job_goes_to_one(world: World) -> None:
     # given
     jobs = await send(world.queue, Priority.NORMAL, 20)

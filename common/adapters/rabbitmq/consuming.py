@@ -103,6 +103,8 @@ class Flow:
                         await queue.cancel(tag)
         except Unavailable as error:
             self._lose(error.reason)
+            await self._link.close()
+            return
         for delivery in self._waiting.drain():
             await delivery.hand_back()
 
@@ -119,6 +121,7 @@ class Flow:
     async def _receive(self, priority: Priority, message: AbstractIncomingMessage) -> None:
         delivery = RabbitMqDelivery(message, priority, self)
         if self._stopped:
+            # It came while its consumer was being cancelled.
             await delivery.hand_back()
         else:
             self._waiting.put(priority, delivery)

@@ -1,7 +1,8 @@
 """Sends messages: mandatory, confirmed, within a time limit. Many tasks share one channel and don't wait for each other.
 
-Connects on first use, and again on the first use after the connection was lost. Once a connect has failed, callers wait for the
-next ones for a short moment at most, whatever the time limit. A message whose sending raised may be in a queue all the same.
+Connects on first use, and again on the first use after the connection was lost. Once the broker has not answered in time, callers
+wait for a new connection for a short moment at most, whatever the time limit. Does not promise that a message whose sending raised
+is not in a queue all the same.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from common.telemetry import log
 
 # After a failed connect the next one starts no earlier, and nobody waits longer for it.
 RETRY_SECONDS = 1.0
+SILENT = "the broker did not answer within the time limit"
 BLOCKED = "the broker takes no messages now: its memory or disk runs low"
 
 
@@ -27,7 +29,7 @@ class Publisher:
         self._link: Link | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._failure: str | None = None
+        self._failure: str | None = None  # why the last connection could not be made or used; None while all is well
         self._next_connect_at = 0.0
 
     async def publish(self, exchange_name: str, routing_key: str, message: Message) -> None:
@@ -51,8 +53,8 @@ class Publisher:
 
     @asynccontextmanager
     async def _ready(self) -> AsyncIterator[Link]:
-        """A link for one exchange with the broker. One on which the broker does not answer in time is not used again, except where
-        it has said why."""
+        """A link for one call to the broker. One on which the broker does not answer in time is not used again, except where it
+        has said why."""
         link: Link | None = None
         with translated():
             try:
@@ -66,7 +68,9 @@ class Publisher:
                     raise
                 if await link.is_blocked():
                     raise Unavailable("queue", BLOCKED) from None
-                self._drop(link)
+                if self._link is link:
+                    self._drop(link)
+                    self._failure = SILENT
                 raise
 
     async def _connected(self) -> Link:
@@ -99,8 +103,7 @@ class Publisher:
             self._connecting = None
 
     def _drop(self, link: Link) -> None:
-        if self._link is link:
-            self._link = None
+        self._link = None
         closing = asyncio.create_task(link.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
