@@ -14,8 +14,6 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -51,10 +49,10 @@ class RedisStatusCache:
             pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=CONNECTIONS,
-                timeout=timeout_seconds,
+                # For a free connection. Shorter than the rest, so that who waits for one does not get it when it is too late.
+                timeout=timeout_seconds / 2,
                 socket_connect_timeout=timeout_seconds,
                 socket_timeout=timeout_seconds,
-                retry=Retry(NoBackoff(), 0),
                 # With version 3 the SDK listens for maintenance notices, and no longer notices that a kept connection is dead.
                 protocol=2,
             )

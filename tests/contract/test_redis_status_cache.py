@@ -1,0 +1,236 @@
+"""What RedisStatusCache promises beyond the port: it never slows a reader down for long, and heals by itself."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from redis.asyncio import Redis
+
+from common.adapters.redis import RedisStatusCache
+from common.errors import Unavailable, WrongConfiguration
+from common.ports import StatusCache
+from tests.builders import image
+from tests.contract.sockets import Handler, Server, free_port, proxy_to, silence
+from tests.polling import eventually, wait_until
+
+LIMIT_SECONDS = 0.5
+# What the machine may add when it is busy.
+SLACK_SECONDS = 0.7
+
+Operation = Callable[[StatusCache], Awaitable[object]]
+
+
+@asynccontextmanager
+async def cache_at(address: str, limit_seconds: float = LIMIT_SECONDS) -> AsyncIterator[RedisStatusCache]:
+    cache = RedisStatusCache(f"redis://{address}/0", limit_seconds)
+    try:
+        yield cache
+    finally:
+        await cache.close()
+
+
+@pytest.fixture
+def to_redis(redis_url: str) -> Handler:
+    parts = urlsplit(redis_url)
+    return proxy_to(parts.hostname or "localhost", parts.port or 6379)
+
+
+every_operation = pytest.mark.parametrize(
+    "operation",
+    [
+        lambda cache: cache.get(image().id),
+        lambda cache: cache.put(image()),
+        lambda cache: cache.invalidate(image().id, 2),
+        lambda cache: cache.check(),
+    ],
+    ids=["get", "put", "invalidate", "check"],
+)
+
+
+async def seconds_until_unavailable(call: Awaitable[object]) -> float:
+    start = time.monotonic()
+    with pytest.raises(Unavailable) as raised:
+        await call
+    assert raised.value.service == "cache"
+    return time.monotonic() - start
+
+
+@every_operation
+async def test_a_redis_that_is_not_there_is_unavailable_at_once(operation: Operation) -> None:
+    async with cache_at(f"127.0.0.1:{free_port()}", limit_seconds=10) as cache:
+        assert await seconds_until_unavailable(operation(cache)) < SLACK_SECONDS
+
+
+@every_operation
+async def test_a_redis_that_never_answers_is_unavailable_in_time(operation: Operation) -> None:
+    async with Server(silence) as server, cache_at(server.address) as cache:
+        assert await seconds_until_unavailable(operation(cache)) < LIMIT_SECONDS + SLACK_SECONDS
+
+
+async def says_that_it_is_loading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(65536):
+        writer.write(b"-LOADING Redis is loading the dataset in memory\r\n" * 3)
+
+
+async def speaks_no_redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    await reader.read(65536)
+
+
+async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+
+
+@every_operation
+@pytest.mark.parametrize("answer", [says_that_it_is_loading, speaks_no_redis, hangs_up])
+async def test_an_answer_that_is_of_no_use_is_unavailable(operation: Operation, answer: Handler) -> None:
+    async with Server(answer) as server, cache_at(server.address) as cache:
+        assert await seconds_until_unavailable(operation(cache)) < LIMIT_SECONDS + SLACK_SECONDS
+
+
+def counted(handler: Handler, connections: list[float]) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(time.monotonic())
+        await handler(reader, writer)
+
+    return handle
+
+
+@every_operation
+async def test_nothing_is_tried_twice(operation: Operation) -> None:
+    connections: list[float] = []
+    async with Server(counted(hangs_up, connections)) as server, cache_at(server.address) as cache:
+        await seconds_until_unavailable(operation(cache))
+
+    assert len(connections) == 1
+
+
+async def answers_piece_by_piece(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        await asyncio.sleep(LIMIT_SECONDS * 0.8)
+        writer.write(b"+OK\r\n")
+
+
+@every_operation
+async def test_a_redis_that_is_slow_at_each_step_is_unavailable_in_time(operation: Operation) -> None:
+    async with Server(answers_piece_by_piece) as server, cache_at(server.address) as cache:
+        assert await seconds_until_unavailable(operation(cache)) < LIMIT_SECONDS + SLACK_SECONDS
+
+
+async def test_after_the_pause_one_caller_tries_for_all() -> None:
+    connections: list[float] = []
+    async with Server(counted(silence, connections)) as server, cache_at(server.address) as cache:
+        await seconds_until_unavailable(cache.get(image().id))
+        assert len(connections) == 1
+
+        async def somebody_tried() -> bool:
+            await asyncio.gather(*(seconds_until_unavailable(cache.get(image().id)) for _ in range(20)))
+            return len(connections) > 1
+
+        await eventually(somebody_tried, "the pause to end")
+
+    assert len(connections) == 2
+
+
+async def test_more_callers_than_connections_all_learn_it_in_time() -> None:
+    async with Server(silence) as server, cache_at(server.address) as cache:
+        seconds = await asyncio.gather(*(seconds_until_unavailable(cache.get(image().id)) for _ in range(100)))
+    assert max(seconds) < LIMIT_SECONDS + SLACK_SECONDS
+
+
+async def test_after_a_failure_nobody_waits_again() -> None:
+    async with Server(silence) as server, cache_at(server.address) as cache:
+        await seconds_until_unavailable(cache.get(image().id))
+
+        seconds = [await seconds_until_unavailable(cache.get(image().id)) for _ in range(20)]
+
+    assert sum(seconds) < SLACK_SECONDS
+
+
+async def test_it_works_again_soon_after_redis_does(to_redis: Handler) -> None:
+    port, put = free_port(), image()
+    async with cache_at(f"127.0.0.1:{port}") as cache:
+        await seconds_until_unavailable(cache.put(put))
+
+        async def is_put() -> bool:
+            try:
+                await cache.put(put)
+            except Unavailable:
+                return False
+            return True
+
+        async with Server(to_redis, port):
+            await eventually(is_put, "the cache to work again", 3)
+            assert await cache.get(put.id) == put
+
+
+async def test_a_check_that_succeeds_ends_the_pause(to_redis: Handler) -> None:
+    port = free_port()
+    async with cache_at(f"127.0.0.1:{port}") as cache:
+        await seconds_until_unavailable(cache.get(image().id))
+
+        async with Server(to_redis, port):
+            await cache.check()
+            assert await cache.get(image().id) is None
+
+
+async def test_kept_connections_that_died_cost_no_call(to_redis: Handler) -> None:
+    put = image()
+    async with Server(to_redis) as server, cache_at(server.address, limit_seconds=5) as cache:
+        # Given several kept connections, all cut, as by a restart of Redis, and one of ours that tells when that has arrived,
+        await asyncio.gather(*(cache.put(put) for _ in range(5)))
+        host, port = server.address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        await asyncio.to_thread(wait_until, lambda: server.connections == 6, "six connections")
+        await server.cut()
+        await reader.read()
+        writer.close()
+
+        # then the next calls work as if nothing had happened.
+        assert await asyncio.gather(*(cache.get(put.id) for _ in range(5))) == [put] * 5
+
+
+@pytest.mark.parametrize("garbage", ["", "not JSON", "[]", "7", '{"version": "high"}', '{"version": 1, "id": "no"}', "\x80"])
+async def test_what_cannot_be_decoded_is_a_miss_and_is_replaced(redis_url: str, garbage: str) -> None:
+    put, cache = image(), RedisStatusCache(redis_url, 5)
+    async with Redis.from_url(redis_url) as client:
+        await client.set(f"image:{put.id}", garbage.encode("latin-1"), ex=60)
+
+    assert await cache.get(put.id) is None
+    await cache.put(put)
+    assert await cache.get(put.id) == put
+    await cache.close()
+
+
+async def test_a_key_of_another_type_is_replaced(redis_url: str) -> None:
+    put, cache = image(), RedisStatusCache(redis_url, 5)
+    async with Redis.from_url(redis_url) as client:
+        await client.rpush(f"image:{put.id}", "a list")
+        await client.expire(f"image:{put.id}", 60)
+
+    with pytest.raises(Unavailable):
+        await cache.get(put.id)
+    await cache.put(put)
+    assert await cache.get(put.id) == put
+    await cache.close()
+
+
+async def test_it_works_on_a_redis_that_has_forgotten_the_script(redis_url: str) -> None:
+    put, cache = image(), RedisStatusCache(redis_url, 5)
+    await cache.put(put)
+    async with Redis.from_url(redis_url) as client:
+        await client.script_flush()
+
+    await cache.put(put)
+    assert await cache.get(put.id) == put
+    await cache.close()
+
+
+@pytest.mark.parametrize("url", ["redis://host:port/0", "redis://:secret@host:99999/0", "http://host"])
+def test_an_address_that_is_none_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(WrongConfiguration, match="REDIS_URL") as raised:
+        RedisStatusCache(url, 5)
+    assert "secret" not in str(raised.value)
