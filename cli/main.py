@@ -11,7 +11,7 @@ import typer
 import uvloop
 
 from cli.errors import RequestFailed
-from common.errors import ImageProcessorError, WrongConfiguration
+from common.errors import ImageProcessorError, Unavailable, WrongConfiguration
 from common.settings import Settings, load
 from common.telemetry import configure_logging
 
@@ -30,6 +30,9 @@ def main() -> None:
     except WrongConfiguration as error:
         typer.echo(f"image-processor: {error.detail}", err=True)
         sys.exit(2)
+    except Unavailable as error:
+        typer.echo(f"image-processor: {error.detail} ({error.reason})", err=True)
+        sys.exit(1)
     except (ImageProcessorError, RequestFailed) as error:
         typer.echo(f"image-processor: {error}", err=True)
         sys.exit(1)

@@ -2,25 +2,26 @@
 
 import asyncio
 
-from common.errors import Unavailable
 from common.serving import listen, serve
 from common.settings import Settings
 from common.telemetry import log
+from common.usecases.wait_for_database import wait_for_database
 from common.wiring import open_ports
 from gateway.app import create_app
 from worker.app import run_worker
 
 
 async def run_gateway(settings: Settings, stop: asyncio.Event) -> None:
-    """Raises NotMigrated. Starts while services are away: `/health/ready` says which."""
+    """Starts while services are away: `/health/ready` says which. Raises NotMigrated as soon as the database says so."""
     listener = listen(settings.gateway_host, settings.gateway_port, "GATEWAY_PORT")
     async with open_ports(settings) as ports:
-        try:
-            await ports.images.check()
-        except Unavailable as error:
-            log.warning("starting without the database", reason=error.reason)
+        checking = asyncio.create_task(wait_for_database(ports, stop))
+        checking.add_done_callback(lambda checked: stop.set() if checked.exception() else None)
+        # Before the first answer, where the database is there; meanwhile, where it is away.
+        await asyncio.wait([checking], timeout=1)
         log.info("gateway started", host=settings.gateway_host, port=settings.gateway_port)
         await serve(create_app(settings, ports), listener, stop, settings.shutdown_seconds)
+        await checking
     log.info("gateway stopped")
 
 

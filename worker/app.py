@@ -7,7 +7,6 @@ import asyncio
 import random
 from datetime import timedelta
 
-from common.errors import Unavailable
 from common.images import RetryPolicy
 from common.messages import Job
 from common.ports import Ports
@@ -16,16 +15,15 @@ from common.settings import Settings
 from common.telemetry import log
 from common.usecases.dispatch_due import DispatchPolicy, dispatch_until_none_is_due
 from common.usecases.process_image import ProcessPolicy, process_image
+from common.usecases.wait_for_database import sleep_or_stop, wait_for_database
 from worker.consume import consume
 from worker.health import create_health_app
 from worker.pool import RenderPool
 
-WAIT_FOR_DATABASE_SECONDS = 2.0
-
 
 async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, with_health: bool = True) -> None:
     """Raises NotMigrated; waits for a database that is away. `with_health=False` where a gateway in the same process answers."""
-    await _wait_for_database(ports, stop)
+    await wait_for_database(ports, stop)
     if stop.is_set():
         return
     drained = asyncio.Event()
@@ -40,17 +38,6 @@ async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, w
             drained.set()
             stop.set()
     log.info("worker stopped")
-
-
-async def _wait_for_database(ports: Ports, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        try:
-            await ports.images.check()
-        except Unavailable as error:
-            log.warning("waiting for the database", reason=error.reason)
-            await _sleep(stop, WAIT_FOR_DATABASE_SECONDS)
-        else:
-            return
 
 
 async def _consume(settings: Settings, ports: Ports, renderer: RenderPool, stop: asyncio.Event) -> None:
@@ -70,16 +57,8 @@ async def _dispatch(settings: Settings, ports: Ports, stop: asyncio.Event) -> No
     while not stop.is_set():
         await dispatch_until_none_is_due(ports, policy)
         # Jitter, so that many workers do not ask at the same moment.
-        await _sleep(stop, settings.dispatch_interval_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
+        await sleep_or_stop(stop, settings.dispatch_interval_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
     return RetryPolicy(max_attempts=settings.max_attempts, max_outages=settings.max_outages)
-
-
-async def _sleep(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass
