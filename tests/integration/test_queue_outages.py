@@ -271,14 +271,13 @@ async def test_a_receiver_waits_for_a_broker_that_is_away(broker: Broker) -> Non
     job = a_job()
     async with opened(broker.url) as sender:
         await sender.publish(job, Priority.NORMAL)
-    cable, port = Cable(broker.url), free_port()
-    url = urlsplit(broker.url)._replace(netloc=f"guest:guest@127.0.0.1:{port}").geturl()
-    async with opened(url) as queue, aclosing(queue.deliveries(1)) as deliveries:
+    server = Server(Cable(broker.url).carry, free_port())
+    async with opened(through(server, broker)) as queue, aclosing(queue.deliveries(1)) as deliveries:
         waiting = asyncio.create_task(take(deliveries))
         with pytest.raises(Unavailable):
             await queue.check()
         # when
-        async with Server(cable.carry, port):
+        async with server:
             # then
             delivery = await waiting
             assert decode(delivery.body, delivery.request_id) == job
