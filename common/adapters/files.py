@@ -136,7 +136,8 @@ class FileBlobStore:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(place)
                 break
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):
+                # The second comes from mkdir, where the folder was there and was gone when it looked again.
                 if attempt == PLACE_ATTEMPTS:
                     raise
         # Every folder on the way: one that somebody else has just made may not be durable yet.

@@ -13,6 +13,7 @@ from common.adapters.minio import MinioBlobStore
 from common.errors import BlobNotFound
 from common.ports import BlobStore, Bucket
 from common.settings import Settings
+from tests.fakes import FakeBlobStore
 
 MIB = 1024 * 1024
 TIMEOUT_SECONDS = 20.0
@@ -29,8 +30,11 @@ def minio(settings: Settings, endpoint: str, concurrency: int = 16) -> MinioBlob
     )
 
 
-@pytest.fixture(params=["files", "minio"])
+@pytest.fixture(params=["fake", "files", "minio"])
 async def blobs(request: pytest.FixtureRequest, tmp_path: Path, settings: Settings) -> AsyncIterator[BlobStore]:
+    if request.param == "fake":
+        yield FakeBlobStore()
+        return
     if request.param == "files":
         files = FileBlobStore(tmp_path / "blobs")
         await files.check()
@@ -198,7 +202,7 @@ async def test_readers_see_one_whole_version_while_it_is_replaced(
 
 
 async def test_putting_and_deleting_in_one_folder_do_not_get_in_each_others_way(
-    blobs: BlobStore, key: str, file: Callable[[bytes], Path], tmp_path: Path
+    blobs: BlobStore, key: str, file: Callable[[bytes], Path]
 ) -> None:
     source = file(b"content")
 
