@@ -1,0 +1,71 @@
+"""The child's side of the process pool. Kept apart from the parent's, so that a child loads little and starts fast."""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import PictureRefused
+from common.images import Failure, FailureCode
+from common.ports import Rendered
+
+# (source, target, canonical text of the processing, largest width × height) → what was written to the target
+RenderFunction = Callable[[Path, Path, str, int], Rendered]
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """An exception that nobody foresaw."""
+
+    traceback: str
+
+
+def render_in_child(render: RenderFunction, source: Path, target: Path, text: str, max_pixels: int) -> Rendered | Failure | Crash:
+    """Answers with values, because an exception that cannot be pickled and rebuilt would take the whole pool down."""
+    try:
+        return render(source, target, text, max_pixels)
+    except PictureRefused as error:
+        return Failure(code=error.failure_code, detail=error.detail)
+    except MemoryError:
+        return Failure(code=FailureCode.MEMORY_LIMIT, detail="Rendering this picture takes more memory than a picture may have.")
+    except Exception:  # noqa: BLE001 - whatever it is, it must cross the pipe
+        return Crash(traceback.format_exc())
+
+
+def become_child(parent: int, memory_bytes: int) -> None:
+    """Runs first in each child, which was born with SIGTERM and SIGINT blocked (see pool.py)."""
+    _leave_the_group()
+    _die_with(parent)
+    _limit_memory(memory_bytes)
+
+
+def _leave_the_group() -> None:
+    """Signals to the worker's process group stop the worker, which lets its children finish. Only the pool ends a child."""
+    os.setpgrp()
+    # Ignoring drops a signal that came before this; the default, unlike a Python handler, also ends a child that hangs in C code.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _die_with(parent: int) -> None:
+    """No child outlives a worker that is killed. Elsewhere than on Linux it lives until it next looks for work."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """Address space above what the bare child has. Elsewhere than on Linux the limit means too many different things to set it."""
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit = pages * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

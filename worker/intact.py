@@ -1,0 +1,77 @@
+"""Whether a file holds its whole picture. The decoders fill up what is missing without a word; half a picture must never pass.
+
+Raises Damaged, or whatever struct and zlib raise on bytes that make no sense.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable
+
+from PIL import Image, ImageChops
+
+MID_GRAY = (127, 128)
+
+
+class Damaged(Exception):
+    """Part of the picture is missing or was changed on its way."""
+
+
+def check_chunks(png: bytes) -> list[memoryview]:
+    """Every chunk's checksum (Pillow skips that of the pixels), up to IEND. → the compressed pixels, in pieces."""
+    view, pixels, position = memoryview(png), [], 8
+    while True:
+        length, kind = struct.unpack_from(">I4s", png, position)
+        end = position + 8 + length
+        (checksum,) = struct.unpack_from(">I", png, end)
+        if zlib.crc32(view[position + 4 : end]) != checksum:
+            raise Damaged(f"wrong checksum in {kind!r}")
+        if kind == b"IDAT":
+            pixels.append(view[position + 8 : end])
+        if kind == b"IEND":
+            return pixels
+        position = end + 4
+
+
+def check_filled_png(picture: Image.Image, bits_per_pixel: int, pixels: list[memoryview]) -> None:
+    """For pixels that end early: Pillow leaves the missing rows zero. Counting the bytes costs half as much as decoding, so only
+    pictures are counted whose end is zero: the last row, or, as interlaced files end with an odd row, the one before it."""
+    width, height = picture.size
+    ends = [picture.crop((0, row, width, row + 1)) for row in range(max(0, height - 2), height)]
+    if all(any(row.tobytes()) for row in ends):
+        return
+    if picture.info.get("interlace"):
+        sizes = [((width - x + dx - 1) // dx, (height - y + dy - 1) // dy) for x, y, dx, dy in _ADAM7]
+    else:
+        sizes = [(width, height)]
+    wanted = sum(rows * ((columns * bits_per_pixel + 7) // 8 + 1) for columns, rows in sizes if columns > 0)
+    if _inflated_bytes(pixels, wanted) < wanted:
+        raise Damaged("the pixels end early")
+
+
+# Passes of an interlaced PNG: first column and row, and steps. Source: PNG (third edition), section 8.2.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def _inflated_bytes(pieces: list[memoryview], enough: int) -> int:
+    inflater, count = zlib.decompressobj(), 0
+    for piece in pieces:
+        rest: bytes | memoryview = piece
+        while rest and count < enough and not inflater.eof:
+            count += len(inflater.decompress(rest, 1 << 16))
+            rest = inflater.unconsumed_tail
+    return count
+
+
+def check_filled_jpeg(picture: Image.Image, jpeg: bytes, scan: int, decode: Callable[[bytes], Image.Image]) -> None:
+    """For scans that end early with an end marker all the same: libjpeg fills up with mid-gray. Where the last pixel is that, bytes
+    are added to the last scan: a complete one ends before them and looks the same, an incomplete one takes them for what it lacks.
+    `scan` is where the first one begins."""
+    width, height = picture.size
+    corner = picture.getpixel((width - 1, height - 1))
+    levels = corner if isinstance(corner, tuple) else (corner,)
+    if not all(level in MID_GRAY for level in levels):
+        return
+    end = jpeg.index(b"\xff\xd9", scan)
+    padded = decode(jpeg[:end] + bytes(range(1, 128)) + jpeg[end:])
+    if ImageChops.difference(picture, padded).getbbox() is not None:
+        raise Damaged("the scan ends early")

@@ -1,0 +1,150 @@
+"""Renders in child processes, each with a time limit and a memory limit.
+
+Promises that a picture on which a child hangs, crashes or is killed costs that picture an attempt and nobody else anything, that no
+child outlives the worker, and that a signal to the worker's process group does not end what is being rendered. Paths and small
+values travel between the processes, never pictures. Does not limit how many renders wait: the caller does.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pebble import ProcessExpired, ProcessPool
+
+from common.errors import PictureRefused, RenderInterrupted, Unavailable
+from common.images import Failure, FailureCode
+from common.ports import Rendered
+from common.processing import Processing
+from common.settings import Settings
+from common.telemetry import log
+from worker.child import Crash, RenderFunction, become_child, render_in_child
+from worker.imaging import render_file
+
+
+class RenderPool:
+    """A Renderer, open between entering and leaving. Leaving lets what runs finish, within its time limit."""
+
+    def __init__(self, settings: Settings, render: RenderFunction = render_file) -> None:
+        self._settings = settings
+        self._render = render
+        self._pool: ProcessPool | None = None
+        self._restarting = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._pool = self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+            await asyncio.to_thread(_join, pool, self._settings.render_seconds)
+
+    async def render(self, source: Path, target: Path, processing: Processing) -> Rendered:
+        """Cancelling it ends the child."""
+        for _ in range(2):
+            pool = self._pool
+            if pool is None:
+                break
+            try:
+                return _judge(await self._run(pool, source, target, processing))
+            except BrokenProcessPool as error:
+                # Happens to renders that no child had begun, when an idle child was killed: a new pool can still take them.
+                log.warning("render pool broken; starting another", reason=str(error))
+                await self._replace(pool)
+        raise Unavailable("renderer", "its child processes end before they begin")
+
+    async def _run(self, pool: ProcessPool, source: Path, target: Path, processing: Processing) -> Rendered | Failure | Crash:
+        """The only place that meets the pool's exceptions; BrokenProcessPool is left to the caller."""
+        settings = self._settings
+        try:
+            future = pool.schedule(
+                render_in_child,
+                args=(self._render, source, target, processing.canonical, settings.max_pixels),
+                timeout=settings.render_seconds,
+            )
+        except RuntimeError as error:
+            raise BrokenProcessPool(str(error)) from error
+        try:
+            return await asyncio.wrap_future(future)
+        except TimeoutError:
+            detail = f"Rendering this picture takes longer than {settings.render_seconds:g} seconds."
+            raise RenderInterrupted(FailureCode.TIME_LIMIT, detail) from None
+        except ProcessExpired as error:
+            log.error("renderer crashed", exit_code=error.exitcode, pid=error.pid)
+            raise _crashed() from None
+
+    async def _replace(self, broken: ProcessPool) -> None:
+        """Several renders may find the same pool broken; the first replaces it. The old one is gone before the new one starts, so
+        that no two children write to one target."""
+        async with self._restarting:
+            if self._pool is broken:
+                broken.stop()
+                await asyncio.to_thread(_join, broken, None)
+                self._pool = self._start()
+
+    def _start(self) -> ProcessPool:
+        """Raises Unavailable. Children are spawned, not forked: the worker has threads. Not to be called in a thread that ends
+        before the pool does: the children die with the thread that started them."""
+        settings = self._settings
+        pool = ProcessPool(
+            max_workers=settings.worker_processes,
+            max_tasks=settings.render_tasks_per_child,
+            initializer=become_child,
+            initargs=(os.getpid(), settings.render_memory_bytes),
+            context=multiprocessing.get_context("spawn"),
+        )
+        try:
+            with _signals_blocked():
+                if not pool.active:  # asking starts it
+                    raise BrokenProcessPool("it ended at once")
+        except (BrokenProcessPool, OSError) as error:
+            pool.stop()
+            pool.join()
+            raise Unavailable("renderer", f"cannot start child processes: {error}") from error
+        return pool
+
+
+def _judge(outcome: Rendered | Failure | Crash) -> Rendered:
+    match outcome:
+        case Rendered():
+            return outcome
+        case Failure(code=FailureCode.MEMORY_LIMIT as code, detail=detail):
+            raise RenderInterrupted(code, detail)
+        case Failure(code=code, detail=detail):
+            raise PictureRefused(code, detail)
+        case Crash(traceback):
+            log.error("renderer failed", traceback=traceback)
+            raise _crashed()
+
+
+def _crashed() -> RenderInterrupted:
+    return RenderInterrupted(FailureCode.ATTEMPTS_EXHAUSTED, "The renderer crashed on this picture.")
+
+
+def _join(pool: ProcessPool, limit_seconds: float | None) -> None:
+    try:
+        pool.join(limit_seconds)
+    except TimeoutError:
+        pool.stop()
+        pool.join()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """The pool's threads, and the children that they start at any time, inherit the mask. So a signal to the process group cannot
+    end a child that is still starting; once started it leaves the group and unblocks SIGTERM (see child.py)."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
