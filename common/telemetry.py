@@ -27,6 +27,19 @@ DELIVERIES = Counter("image_processor_deliveries_total", "Messages by how they w
 DEAD_LETTERS = Counter("image_processor_dead_letters_total", "Failed images put with the dead letters", ["code"])
 JWKS_FETCHES = Counter("image_processor_jwks_fetches_total", "Fetches of the realm's keys by how they ended", ["result"])
 
+# Libraries that would repeat, with tracebacks, what the adapters say in one line.
+QUIETENED = {
+    "aio_pika": logging.CRITICAL,
+    "aiormq": logging.CRITICAL,
+    "alembic": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "httpx": logging.WARNING,
+    "sqlalchemy": logging.WARNING,
+    "urllib3": logging.ERROR,
+    "uvicorn": logging.WARNING,
+}
+
 
 def configure_logging(level: str, form: Literal["auto", "json", "text"]) -> None:
     """One line an event on standard error: JSON, or text for a person; `auto` decides by whether it is a terminal."""
@@ -57,6 +70,6 @@ def configure_logging(level: str, form: Literal["auto", "json", "text"]) -> None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("aio_pika", "aiormq", "httpx", "httpcore", "urllib3", "sqlalchemy", "alembic", "uvicorn.access", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name, least in QUIETENED.items():
+        logging.getLogger(name).setLevel(least)
     logging.getLogger("uvicorn.access").propagate = False
