@@ -1,0 +1,55 @@
+"""What endpoints are given: the ports and settings, who is calling, and which image is meant.
+
+A token is judged before anything else of a request is looked at, and never logged or repeated.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Path, Request
+
+from common.errors import ImageNotFound, Unauthorized
+from common.images import Principal
+from common.ports import Ports
+from common.settings import Settings
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """What the application holds on to, as `app.state.gateway`."""
+
+    settings: Settings
+    ports: Ports
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+async def _caller(request: Request, gateway: Annotated[Gateway, Depends(_gateway)]) -> Principal:
+    """RFC 6750, section 2.1; a token in the form or the query is not looked at."""
+    given = request.headers.getlist("Authorization")
+    if len(given) > 1:
+        raise Unauthorized("There are several Authorization headers; send one.")
+    scheme, _, token = (given[0] if given else "").strip().partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("Send an access token in the header Authorization: Bearer …", token_given=False)
+    return await gateway.ports.tokens.verify(token)
+
+
+def _image_id(image_id: Annotated[str, Path(alias="id", json_schema_extra={"format": "uuid"})]) -> UUID:
+    """What is no UUID is the id of no image."""
+    if not _UUID.fullmatch(image_id):
+        raise ImageNotFound("There is no image with this id.")
+    return UUID(image_id)
+
+
+InGateway = Annotated[Gateway, Depends(_gateway)]
+Caller = Annotated[Principal, Depends(_caller)]
+ImageId = Annotated[UUID, Depends(_image_id)]

@@ -1,0 +1,118 @@
+"""Taking a picture in: one operation at three addresses."""
+
+import asyncio
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from common import processing
+from common.errors import (
+    BadMultipart,
+    HeadersTooLarge,
+    InvalidParameter,
+    InvalidProcessing,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+)
+from common.images import Image, Principal, Priority
+from common.telemetry import UPLOAD_BYTES, UPLOADS, log
+from common.usecases.submit_upload import Upload, submit_upload
+from gateway.dependencies import Caller, Gateway, InGateway
+from gateway.filenames import kept_name
+from gateway.inspection import inspect
+from gateway.multipart import IMAGE_FIELDS, Form, receive_form
+from gateway.problems import documented
+from gateway.schemas import IMAGES, ImageResource, address
+
+ADDRESSES = ("/api/v1/upload", IMAGES, "/upload")
+REFUSALS = (
+    BadMultipart,
+    Unauthorized,
+    TooLarge,
+    UnsupportedMedia,
+    InvalidParameter,
+    InvalidProcessing,
+    HeadersTooLarge,
+    Unavailable,
+)
+
+
+def uploads_router() -> APIRouter:
+    router = APIRouter(tags=["Uploads"])
+    for path in ADDRESSES:
+        router.add_api_route(
+            path,
+            upload,
+            methods=["POST"],
+            status_code=202,
+            response_model=ImageResource,
+            responses=documented(*REFUSALS),
+            openapi_extra={"requestBody": _form_documentation()},
+        )
+    return router
+
+
+async def upload(caller: Caller, gateway: InGateway, request: Request) -> Response:
+    """Send a picture. `202` is a promise: from then on it is safe, and ends as `completed` or `failed`."""
+    declared = request.headers.get("Content-Length", "")
+    async with (
+        aclosing(request.stream()) as body,
+        receive_form(
+            body,
+            request.headers.get("Content-Type", ""),
+            int(declared) if declared.isdecimal() else None,
+            gateway.settings.max_upload_bytes,
+        ) as form,
+    ):
+        image = await _submit(gateway, caller, form, request.state.request_id)
+    UPLOADS.labels(image.content_type).inc()
+    UPLOAD_BYTES.inc(image.size_bytes)
+    log.info("upload accepted", image_id=str(image.id), content_type=image.content_type, size_bytes=image.size_bytes)
+    content = ImageResource.of(image).model_dump_json(by_alias=True)
+    return Response(content, 202, headers={"Location": address(image), "Cache-Control": "no-store"}, media_type="application/json")
+
+
+async def _submit(gateway: Gateway, caller: Principal, form: Form, request_id: str) -> Image:
+    settings = gateway.settings
+    inspected = await asyncio.to_thread(inspect, form.path, settings.max_pixels)
+    steps = processing.parse(form.texts.get("processing"))
+    steps.check_size(inspected.width, inspected.height, settings.max_pixels)
+    return await submit_upload(
+        gateway.ports,
+        caller,
+        Upload(
+            path=form.path,
+            filename=kept_name(form.filename, inspected.content_type),
+            content_type=inspected.content_type,
+            size_bytes=form.size_bytes,
+            sha256=form.sha256,
+            width=inspected.width,
+            height=inspected.height,
+            processing=steps,
+            priority=_priority(form.texts.get("priority", Priority.NORMAL)),
+            request_id=request_id,
+        ),
+        timedelta(seconds=settings.stale_seconds),
+    )
+
+
+def _priority(text: str) -> Priority:
+    try:
+        return Priority(text)
+    except ValueError:
+        raise InvalidParameter("priority", f"must be one of {', '.join(Priority)}") from None
+
+
+def _form_documentation() -> dict[str, Any]:
+    picture = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+    fields = {
+        "image": {**picture, "description": f"The picture. Other names for the field: {', '.join(IMAGE_FIELDS[1:])}."},
+        "processing": {"type": "string", "default": processing.DEFAULT, "description": "Steps, one after the other."},
+        "priority": {"type": "string", "enum": list(Priority), "default": Priority.NORMAL},
+    }
+    schema = {"type": "object", "properties": fields, "required": ["image"]}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
