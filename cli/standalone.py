@@ -93,7 +93,7 @@ The service is running at {url} (API documentation: {url}/docs). Try it:
   ID=$(curl -s -H "Authorization: Bearer $TOKEN" -F image=@samples/sample.jpg {url}/api/v1/upload \\
     | grep -o '"id":"[^"]*' | cut -d'"' -f4)
   curl -s -H "Authorization: Bearer $TOKEN" {url}/api/v1/images/$ID/status
-  curl -s -H "Authorization: Bearer $TOKEN" {url}/api/v1/images/$ID/content -o result.jpg
+  curl -sf --retry 10 --retry-all-errors -H "Authorization: Bearer $TOKEN" {url}/api/v1/images/$ID/content -o result.jpg
 
 Data is in {settings.data_dir}. Ctrl-C stops it.""")
 

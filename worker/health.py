@@ -3,11 +3,11 @@
 `/health` answers while the event loop turns; `/health/ready` asks the dependencies, and is 503 where an essential one is away.
 """
 
-from prometheus_client import make_asgi_app
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from common.ports import Ports
 from common.usecases.check_dependencies import check_dependencies
@@ -23,4 +23,7 @@ def create_health_app(ports: Ports) -> Starlette:
         readiness = await check_dependencies(ports, READY_SECONDS, with_tokens=False)
         return JSONResponse({"status": readiness.status, "checks": readiness.checks}, 200 if readiness.is_ready else 503)
 
-    return Starlette(routes=[Route("/health", live), Route("/health/ready", ready), Mount("/metrics", make_asgi_app())])
+    async def metrics(request: Request) -> Response:
+        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return Starlette(routes=[Route("/health", live), Route("/health/ready", ready), Route("/metrics", metrics)])
