@@ -1,0 +1,288 @@
+"""The render pool on real child processes: what goes wrong with one picture stays with that picture."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from common import processing
+from common.errors import PictureRefused, RenderInterrupted
+from common.images import FailureCode
+from common.ports import Rendered
+from common.settings import load
+from tests.pictures import photo_jpeg
+from tests.polling import wait_until
+from worker.child import RenderFunction
+from worker.pool import RenderPool
+
+STEPS = processing.parse("resize:80|grayscale")
+
+
+# What the children run. `source` says what to do; `target` tells the test which process did it.
+
+
+def _obey(source: Path, target: Path, text: str, max_pixels: int) -> Rendered:
+    target.write_text(str(os.getpid()), encoding="ascii")
+    match source.name:
+        case "hang":
+            _wait_for(source.with_name("never"))
+        case "wait":
+            _wait_for(source.with_name("go"))
+        case "hog":
+            _ = [bytearray(1 << 24) for _ in range(1 << 6)]
+        case "exit":
+            os._exit(3)
+        case "bug":
+            raise _TwoArguments("one", "two")
+    return Rendered(content_type=text, size_bytes=max_pixels, sha256="", width=1, height=1)
+
+
+class _TwoArguments(Exception):
+    """Can be pickled, but not rebuilt: such an exception in a pipe has broken many a pool."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one)
+
+
+def _wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@asynccontextmanager
+async def _open(render: RenderFunction = _obey, **changes: object) -> AsyncIterator[Callable[[Path], "asyncio.Task[Rendered]"]]:
+    """→ a function that starts a render of a source; its target is beside it."""
+    values = {"worker_processes": 1, "render_seconds": 60, "render_memory_bytes": 1 << 28} | changes
+    async with RenderPool(load(**values), render) as pool:
+        yield lambda source: asyncio.create_task(pool.render(source, _target_of(source), STEPS))
+
+
+def _target_of(source: Path) -> Path:
+    return source.with_name(f"{source.name}.target")
+
+
+async def _pid(source: Path) -> int:
+    """Of the child that has begun on it."""
+    return await asyncio.to_thread(_pid_in, _target_of(source))
+
+
+def _pid_in(target: Path) -> int:
+    wait_until(lambda: target.exists() and target.stat().st_size, "a child to begin")
+    return int(target.read_text(encoding="ascii"))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
+
+
+async def test_a_picture_is_rendered(tmp_path: Path) -> None:
+    source = tmp_path / "photo"
+    source.write_bytes(photo_jpeg(160, 90))
+
+    async with RenderPool(load(worker_processes=1)) as pool:
+        rendered = await pool.render(source, tmp_path / "target", STEPS)
+
+    assert (rendered.width, rendered.height, rendered.content_type) == (80, 45, "image/jpeg")
+    assert (tmp_path / "target").stat().st_size == rendered.size_bytes
+
+
+async def test_a_refusal_comes_back_with_its_code_and_words(tmp_path: Path) -> None:
+    source = tmp_path / "photo"
+    source.write_bytes(photo_jpeg(160, 90)[:-100])
+
+    async with RenderPool(load(worker_processes=1)) as pool:
+        with pytest.raises(PictureRefused, match="cut off") as refused:
+            await pool.render(source, tmp_path / "target", STEPS)
+
+    assert refused.value.failure_code is FailureCode.CORRUPT_IMAGE
+
+
+async def test_a_hanging_child_is_ended_and_the_next_picture_is_rendered(tmp_path: Path) -> None:
+    async with _open(render_seconds=0.5) as render:
+        with pytest.raises(RenderInterrupted, match=r"0\.5 seconds") as interrupted:
+            await render(tmp_path / "hang")
+
+        assert interrupted.value.failure_code is FailureCode.TIME_LIMIT
+        pid = await _pid(tmp_path / "hang")
+        await asyncio.to_thread(wait_until, lambda: not _is_alive(pid), "the child to be gone")
+        assert (await render(tmp_path / "next")).content_type == "resize:80|grayscale"
+
+
+async def test_a_memory_hog_meets_its_limit(tmp_path: Path) -> None:
+    async with _open() as render:
+        with pytest.raises(RenderInterrupted, match="memory") as interrupted:
+            await render(tmp_path / "hog")
+
+        assert interrupted.value.failure_code is FailureCode.MEMORY_LIMIT
+        await render(tmp_path / "next")
+
+
+@pytest.mark.parametrize("fault", ["exit", "bug"])
+async def test_a_crash_costs_only_this_picture(tmp_path: Path, fault: str) -> None:
+    async with _open() as render:
+        with pytest.raises(RenderInterrupted, match="crashed") as interrupted:
+            await render(tmp_path / fault)
+
+        assert interrupted.value.failure_code is FailureCode.ATTEMPTS_EXHAUSTED
+        await render(tmp_path / "next")
+
+
+async def test_killing_a_child_leaves_its_neighbour_alone(tmp_path: Path) -> None:
+    async with _open(worker_processes=2) as render:
+        # given two children at work
+        victim, neighbour = render(tmp_path / "hang"), render(tmp_path / "wait")
+        pid, neighbours_pid = await _pid(tmp_path / "hang"), await _pid(tmp_path / "wait")
+
+        # when
+        os.kill(pid, signal.SIGKILL)
+
+        # then
+        with pytest.raises(RenderInterrupted, match="crashed"):
+            await victim
+        (tmp_path / "go").touch()
+        await neighbour
+        assert await _pid(tmp_path / "wait") == neighbours_pid != pid
+
+
+async def test_killing_idle_children_costs_no_picture_anything(tmp_path: Path) -> None:
+    async with _open(worker_processes=2) as render:
+        for round_ in range(2):
+            # given children that have nothing to do
+            await asyncio.gather(*(render(tmp_path / f"{round_}-{number}") for number in range(4)))
+            idle = {child.pid for child in multiprocessing.active_children() if child.name == "pebble_pool_worker"}
+
+            # when
+            for pid in idle:
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+
+            # then
+            await asyncio.gather(*(render(tmp_path / f"{round_}-{number}-after") for number in range(4)))
+
+
+async def test_cancelling_ends_the_child(tmp_path: Path) -> None:
+    async with _open() as render:
+        rendering = render(tmp_path / "hang")
+        pid = await _pid(tmp_path / "hang")
+
+        rendering.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await rendering
+        await asyncio.to_thread(wait_until, lambda: not _is_alive(pid), "the child to be gone")
+        await render(tmp_path / "next")
+
+
+async def test_a_child_is_replaced_after_so_many_renders(tmp_path: Path) -> None:
+    async with _open(render_tasks_per_child=2) as render:
+        pids = []
+        for number in range(4):
+            await render(tmp_path / str(number))
+            pids.append(await _pid(tmp_path / str(number)))
+
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+async def test_leaving_lets_what_runs_finish_and_no_child_behind(tmp_path: Path) -> None:
+    async with _open() as render:
+        rendering = render(tmp_path / "wait")
+        pid = await _pid(tmp_path / "wait")
+        asyncio.get_running_loop().call_later(0.3, (tmp_path / "go").touch)
+
+    assert (await rendering).width == 1
+    assert not _is_alive(pid)
+
+
+async def test_many_pictures_at_once_are_all_rendered(tmp_path: Path) -> None:
+    async with _open(worker_processes=2) as render:
+        await asyncio.gather(*(render(tmp_path / str(number)) for number in range(200)))
+
+
+# The worker as a process of its own, in a process group of its own: it renders until told to stop, then says how it went.
+_WORKER = """
+import asyncio, signal, sys
+from pathlib import Path
+import uvloop
+from tests.integration.test_pool import STEPS, _obey
+from common.settings import load
+from worker.pool import RenderPool
+
+async def main(folder):
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with RenderPool(load(worker_processes=2), _obey) as pool:
+        renders = [asyncio.create_task(pool.render(folder / name / "wait", folder / name / "target", STEPS)) for name in "ab"]
+        await stop.wait()
+        print("stopping", flush=True)
+        await asyncio.gather(*renders)
+    print("finished", flush=True)
+
+if __name__ == "__main__":
+    uvloop.run(main(Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    made = [tmp_path / "a", tmp_path / "b"]
+    for folder in made:
+        folder.mkdir()
+    return made
+
+
+def _start_worker(tmp_path: Path) -> "subprocess.Popen[str]":
+    script = tmp_path / "rendering.py"
+    script.write_text(_WORKER, encoding="utf-8")
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(script), str(tmp_path)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _children_at_work(folders: list[Path]) -> list[int]:
+    return [_pid_in(folder / "target") for folder in folders]
+
+
+def test_no_child_outlives_a_killed_worker(tmp_path: Path, folders: list[Path]) -> None:
+    with _start_worker(tmp_path) as worker:
+        children = _children_at_work(folders)
+
+        worker.kill()
+
+        wait_until(lambda: not any(_is_alive(pid) for pid in children), "the children to be gone", seconds=5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_process_group_lets_renders_finish(tmp_path: Path, folders: list[Path], number: signal.Signals) -> None:
+    with _start_worker(tmp_path) as worker:
+        _children_at_work(folders)
+
+        os.killpg(worker.pid, number)
+
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "stopping\n"
+        for folder in folders:
+            (folder / "go").touch()
+        said, _ = worker.communicate(timeout=30)
+
+    assert (said, worker.returncode) == ("finished\n", 0)
