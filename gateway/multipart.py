@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,7 +25,6 @@ from common.errors import BadMultipart, InvalidParameter, TooLarge, Unavailable,
 IMAGE_FIELDS = ("image", "file", "document")
 TEXT_FIELDS = ("processing", "priority")
 MAX_TEXT_BYTES = 8 * 1024
-MAX_PARTS = 16
 # RFC 2046, section 5.1.1.
 LONGEST_BOUNDARY = 70
 # What a form may have beside the picture: boundaries, part headers, text fields.
@@ -65,7 +64,9 @@ async def receive_form(
             await reader.feed(chunk)
         yield await reader.finish()
     finally:
-        file.close()
+        # Closing writes what a full disk did not take; the file is gone all the same.
+        with suppress(OSError):
+            file.close()
 
 
 def _boundary(content_type: str) -> str:
@@ -123,7 +124,7 @@ class _Spool:
 
 class _FormReader:
     def __init__(self, boundary: str, spool: _Spool, max_image_bytes: int) -> None:
-        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS)
+        self._parser = PushMultipartParser(boundary)
         self._spool = spool
         self._max_image_bytes = max_image_bytes
         self._image: MultipartSegment | None = None

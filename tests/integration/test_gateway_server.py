@@ -1,0 +1,181 @@
+"""The gateway on its real server and a real socket: what of HTTP only shows there."""
+
+import asyncio
+import tempfile
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from common.serving import listen, serve
+from tests.gateway import PICTURE, World
+
+LIMIT = 10_485_760
+PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+END = b"\r\n--x--\r\n"
+FORM = "Content-Type: multipart/form-data; boundary=x"
+TOKEN = "Authorization: Bearer alice-token"
+
+
+class Server:
+    def __init__(self, world: World, port: int) -> None:
+        self.world = world
+        self.port = port
+
+
+@pytest.fixture
+async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    world, stop, listener = World(), asyncio.Event(), listen("127.0.0.1", 0, "PORT")
+    serving = asyncio.create_task(serve(world.app, listener, stop, 1))
+    try:
+        yield Server(world, listener.getsockname()[1])
+    finally:
+        stop.set()
+        await serving
+    assert list(tmp_path.iterdir()) == []
+
+
+class Client:
+    """One connection, written to and read from byte by byte as the test likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    def head(self, method: str, path: str, *headers: str, version: str = "1.1") -> None:
+        self.writer.write("\r\n".join([f"{method} {path} HTTP/{version}", "Host: gateway", *headers, "", ""]).encode())
+
+    async def answer(self, *, to_head: bool = False) -> tuple[int, dict[str, str], bytes]:
+        async with asyncio.timeout(10):
+            status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            length = 0 if to_head else int(headers.get("content-length", 0))
+            body = await self._reader.readexactly(length)
+        return int(status.split()[1]), headers, body
+
+    async def is_closed(self) -> bool:
+        async with asyncio.timeout(10):
+            return await self._reader.read(1) == b""
+
+
+@asynccontextmanager
+async def client(server: Server) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+        await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+
+
+async def test_without_a_token_nobody_is_asked_for_the_body(server: Server) -> None:
+    async with client(server) as http:
+        http.head("POST", "/upload", FORM, "Content-Length: 1000000", "Expect: 100-continue")
+
+        status, headers, _ = await http.answer()
+
+    assert status == 401
+    assert headers["www-authenticate"] == 'Bearer realm="ImageProcessor"'
+    assert "server" not in headers
+
+
+async def test_with_one_the_body_is_asked_for(server: Server) -> None:
+    body = PART + PICTURE + END
+    async with client(server) as http:
+        http.head("POST", "/upload", FORM, TOKEN, f"Content-Length: {len(body)}", "Expect: 100-continue")
+        assert (await http.answer())[0] == 100
+        http.writer.write(body)
+
+        assert (await http.answer())[0] == 202
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["kept alive", "closed"])
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [([FORM], 401), ([FORM, TOKEN], 413), (["Content-Type: image/jpeg", TOKEN], 415)],
+    ids=["401", "413", "415"],
+)
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+async def test_a_client_that_reads_only_after_it_has_sent_everything_gets_the_answer(
+    server: Server, chunked: bool, headers: list[str], expected: int, closing: bool
+) -> None:
+    # given eleven megabytes
+    size = 11 * 1024 * 1024
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(PART) + size + len(END)}"
+    pieces = [PART, *(b"\xff" * 65536 for _ in range(size // 65536)), END]
+
+    async with client(server) as http:
+        # when
+        http.head("POST", "/upload", *headers, length, *(["Connection: close"] if closing else []))
+        for piece in pieces:
+            http.writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+            await http.writer.drain()
+        http.writer.write(b"0\r\n\r\n" if chunked else b"")
+
+        # then
+        assert (await http.answer())[0] == expected
+        if closing:
+            assert await http.is_closed()
+        else:
+            # and the connection is good for the next request
+            http.head("GET", "/health")
+            assert (await http.answer())[0] == 200
+
+
+async def test_an_http_1_0_client_gets_the_answer_too(server: Server) -> None:
+    async with client(server) as http:
+        http.head("POST", "/upload", FORM, f"Content-Length: {LIMIT * 2}", version="1.0")
+        for _ in range(LIMIT * 2 // 65536):
+            http.writer.write(b"\xff" * 65536)
+            await http.writer.drain()
+
+        assert (await http.answer())[0] == 401
+        assert await http.is_closed()
+
+
+@pytest.mark.parametrize("megabytes", [9, 30])
+async def test_memory_is_flat_while_a_body_is_read(server: Server, megabytes: int) -> None:
+    # given
+    async with client(server) as http:
+        tracemalloc.start()
+        try:
+            http.head("POST", "/upload", FORM, TOKEN, "Transfer-Encoding: chunked")
+            http.writer.write(b"%x\r\n%s\r\n" % (len(PART), PART))
+            piece = b"10000\r\n" + b"\xff" * 65536 + b"\r\n"
+
+            # when
+            for _ in range(megabytes * 16):
+                http.writer.write(piece)
+                await http.writer.drain()
+            http.writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(END), END))
+
+            # then
+            assert (await http.answer())[0] in (413, 415)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+async def test_a_client_that_hangs_up_leaves_nothing(server: Server) -> None:
+    async with client(server) as http:
+        http.head("POST", "/upload", FORM, TOKEN, "Content-Length: 1000000")
+        http.writer.write(PART + b"\xff" * 300_000)
+        await http.writer.drain()
+
+    assert server.world.images.rows == {}
+
+
+async def test_head_has_no_body(server: Server) -> None:
+    async with client(server) as http:
+        http.head("HEAD", "/health")
+        http.head("GET", "/health")
+
+        _, headers, _ = await http.answer(to_head=True)
+        _, _, body = await http.answer()
+
+    assert body == b'{"status":"ok"}'
+    assert headers["content-length"] == str(len(body))
