@@ -3,6 +3,7 @@
 import io
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -87,6 +88,34 @@ def test_over_the_limit_without_a_content_length(stack: Stack) -> None:
     answer = stack.http.post("/api/v1/upload", headers=headers, content=body())
 
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("length_is_told", [True, False])
+def test_a_body_without_end_costs_no_memory(stack: Stack, length_is_told: bool) -> None:
+    # given
+    assert stack.gateway is not None
+    user, size = stack.as_user(), 128 << 20
+    stack.upload(user, b"\xff" * LIMIT)
+    before = _peak_kibibytes(stack.gateway.pid)
+
+    # when
+    with socket.create_connection(("localhost", stack.port), timeout=30) as client:
+        length = f"Content-Length: {size}" if length_is_told else "Transfer-Encoding: chunked"
+        head = f"POST /upload HTTP/1.1\r\nHost: localhost\r\nAuthorization: {user['Authorization']}\r\n{length}\r\n"
+        client.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
+        part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'.ljust(65536, b"\xff")
+        for _ in range(size // len(part)):
+            client.sendall(part if length_is_told else b"%x\r\n%b\r\n" % (len(part), part))
+            part = b"\xff" * len(part)
+
+        # then
+        assert client.recv(65536).startswith(b"HTTP/1.1 413")
+    assert _peak_kibibytes(stack.gateway.pid) - before < 8 << 10
+
+
+def _peak_kibibytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
 
 
 @pytest.mark.parametrize(

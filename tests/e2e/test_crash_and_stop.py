@@ -1,6 +1,10 @@
 """What was accepted is finished, whatever stops meanwhile; and a stop that is asked for is a clean one."""
 
 import signal
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.e2e.stack import Stack
 from tests.pictures import photo_jpeg
@@ -67,3 +71,38 @@ def test_sigint_is_a_clean_stop_too(own_stack: Stack) -> None:
 
 def _status(stack: Stack, user: dict[str, str], image_id: str) -> str:
     return str(stack.http.get(f"/api/v1/images/{image_id}/status", headers=user).json()["status"])
+
+
+def test_a_gateway_that_is_stopped_answers_the_upload_it_has_begun_to_receive(own_stack: Stack) -> None:
+    # given a body of which the gateway has the first half
+    assert own_stack.gateway is not None
+    gateway, picture = own_stack.gateway, photo_jpeg(1600, 1200)
+    halfway, go_on = threading.Event(), threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n' + picture[: len(picture) // 2]
+        halfway.set()
+        go_on.wait(30)
+        yield picture[len(picture) // 2 :] + b"\r\n--x--\r\n"
+
+    headers = own_stack.as_user() | {"Content-Type": "multipart/form-data; boundary=x"}
+    with ThreadPoolExecutor() as threads:
+        upload = threads.submit(own_stack.http.post, "/api/v1/upload", headers=headers, content=body())
+        assert halfway.wait(30)
+
+        # when it is told to stop, and has stopped listening
+        gateway.send(signal.SIGTERM)
+        wait_until(lambda: not _listens(own_stack), "the gateway to stop listening")
+        go_on.set()
+
+        # then
+        assert upload.result(30).status_code == 202
+    assert gateway.wait(60) == 0
+
+
+def _listens(stack: Stack) -> bool:
+    try:
+        socket.create_connection(("localhost", stack.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
