@@ -1,0 +1,31 @@
+"""The log says where an error happened, and not what was in hand there: tokens, secrets, bytes of pictures."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from common.telemetry import configure_logging, log
+
+def judge(token):
+    raise ZeroDivisionError
+
+configure_logging("info", sys.argv[1])
+try:
+    judge(sys.stdin.read())
+except ZeroDivisionError as error:
+    log.error("unhandled error", exc_info=error)
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_traceback_without_what_the_variables_held(form: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, form], input="a-stolen-token", capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert "ZeroDivisionError" in ran.stderr
+    assert "judge" in ran.stderr
+    assert "a-stolen-token" not in ran.stderr + ran.stdout
