@@ -6,15 +6,18 @@ values travel between the processes, never pictures. Does not limit how many ren
 """
 
 import asyncio
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from weakref import WeakSet
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -34,7 +37,8 @@ class RenderPool:
     def __init__(self, settings: Settings, render: RenderFunction = render_file) -> None:
         self._settings = settings
         self._render = render
-        self._pool: ProcessPool | None = None
+        self._pool: _Children | None = None
+        self._running: set[Future[Rendered | Failure | Crash]] = set()
         self._restarting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -46,8 +50,8 @@ class RenderPool:
     ) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.close()
-            await asyncio.to_thread(_join, pool, self._settings.render_seconds)
+            await asyncio.to_thread(wait, self._running.copy(), self._settings.render_seconds)
+            await asyncio.to_thread(pool.end)
 
     async def render(self, source: Path, target: Path, processing: Processing) -> Rendered:
         """Cancelling it ends the child."""
@@ -63,7 +67,7 @@ class RenderPool:
                 await self._replace(pool)
         raise Unavailable("renderer", "its child processes end before they begin")
 
-    async def _run(self, pool: ProcessPool, source: Path, target: Path, processing: Processing) -> Rendered | Failure | Crash:
+    async def _run(self, pool: "_Children", source: Path, target: Path, processing: Processing) -> Rendered | Failure | Crash:
         """The only place that meets the pool's exceptions; BrokenProcessPool is left to the caller."""
         settings = self._settings
         try:
@@ -74,6 +78,8 @@ class RenderPool:
             )
         except RuntimeError as error:
             raise BrokenProcessPool(str(error)) from error
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
         try:
             return await asyncio.wrap_future(future)
         except TimeoutError:
@@ -83,35 +89,59 @@ class RenderPool:
             log.error("renderer crashed", exit_code=error.exitcode, pid=error.pid)
             raise _crashed() from None
 
-    async def _replace(self, broken: ProcessPool) -> None:
+    async def _replace(self, broken: "_Children") -> None:
         """Several renders may find the same pool broken; the first replaces it. The old one is gone before the new one starts, so
         that no two children write to one target."""
         async with self._restarting:
             if self._pool is broken:
-                broken.stop()
-                await asyncio.to_thread(_join, broken, None)
+                await asyncio.to_thread(broken.end)
                 self._pool = self._start()
 
-    def _start(self) -> ProcessPool:
-        """Raises Unavailable. Children are spawned, not forked: the worker has threads. Not to be called in a thread that ends
-        before the pool does: the children die with the thread that started them."""
-        settings = self._settings
-        pool = ProcessPool(
-            max_workers=settings.worker_processes,
-            max_tasks=settings.render_tasks_per_child,
-            initializer=become_child,
-            initargs=(os.getpid(), settings.render_memory_bytes),
-            context=multiprocessing.get_context("spawn"),
-        )
+    def _start(self) -> "_Children":
+        """Raises Unavailable."""
+        pool = _Children(self._settings)
         try:
             with _signals_blocked():
                 if not pool.active:  # asking starts it
                     raise BrokenProcessPool("it ended at once")
         except (BrokenProcessPool, OSError) as error:
-            pool.stop()
-            pool.join()
+            pool.end()
             raise Unavailable("renderer", f"cannot start child processes: {error}") from error
         return pool
+
+
+class _Children(ProcessPool):
+    """Children are spawned, not forked: the worker has threads. Not to be started in a thread that ends before the pool does: the
+    children die with the thread that started them (see child.py)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._starter = _RememberingContext()
+        super().__init__(
+            max_workers=settings.worker_processes,
+            max_tasks=settings.render_tasks_per_child,
+            initializer=become_child,
+            initargs=(os.getpid(), settings.render_memory_bytes),
+            context=self._starter,
+        )
+
+    def end(self) -> None:
+        """Blocks. Kills the children before the pool takes away the pipes and locks: one that was still starting would complain
+        about that on standard error, and one that hangs would be waited for."""
+        self.stop()  # type: ignore[no-untyped-call] # pebble annotates no function that returns nothing
+        for child in list(self._starter.children):
+            child.kill()
+        self.join()
+
+
+class _RememberingContext(SpawnContext):
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: WeakSet[SpawnProcess] = WeakSet()
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802 - a class in multiprocessing
+        child = SpawnProcess(*args, **options)
+        self.children.add(child)
+        return child
 
 
 def _judge(outcome: Rendered | Failure | Crash) -> Rendered:
@@ -131,18 +161,11 @@ def _crashed() -> RenderInterrupted:
     return RenderInterrupted(FailureCode.ATTEMPTS_EXHAUSTED, "The renderer crashed on this picture.")
 
 
-def _join(pool: ProcessPool, limit_seconds: float | None) -> None:
-    try:
-        pool.join(limit_seconds)
-    except TimeoutError:
-        pool.stop()
-        pool.join()
-
-
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """The pool's threads, and the children that they start at any time, inherit the mask. So a signal to the process group cannot
     end a child that is still starting; once started it leaves the group and unblocks SIGTERM (see child.py)."""
+    resource_tracker.ensure_running()  # the first child would start it, and starting it unblocks both signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         yield

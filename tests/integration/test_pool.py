@@ -225,6 +225,7 @@ async def main(folder):
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with RenderPool(load(worker_processes=2), _obey) as pool:
+        print("started", flush=True)
         renders = [asyncio.create_task(pool.render(folder / name / "wait", folder / name / "target", STEPS)) for name in "ab"]
         await stop.wait()
         print("stopping", flush=True)
@@ -273,13 +274,21 @@ def test_no_child_outlives_a_killed_worker(tmp_path: Path, folders: list[Path]) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_process_group_lets_renders_finish(tmp_path: Path, folders: list[Path], number: signal.Signals) -> None:
+@pytest.mark.parametrize("while_starting", [True, False])
+def test_a_signal_to_the_process_group_lets_renders_finish(
+    tmp_path: Path, folders: list[Path], number: signal.Signals, while_starting: bool
+) -> None:
     with _start_worker(tmp_path) as worker:
-        _children_at_work(folders)
+        # given children at work, or still starting
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "started\n"
+        if not while_starting:
+            _children_at_work(folders)
 
+        # when
         os.killpg(worker.pid, number)
 
-        assert worker.stdout is not None
+        # then
         assert worker.stdout.readline() == "stopping\n"
         for folder in folders:
             (folder / "go").touch()
