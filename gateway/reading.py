@@ -1,14 +1,15 @@
 """What all reads share: HEAD beside GET, validators (RFC 9110, section 13), one range (section 14), and a body that is streamed."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 
 from common.images import Image
 from common.usecases.fetch_content import Content
@@ -55,7 +56,7 @@ def content_response(request: Request, content: Content) -> Response:
     headers["Content-Length"] = str(span.stop - span.start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    return StreamingResponse(_within(content.blob.chunks, span), status, headers)
+    return _Streamed(_within(content.blob.chunks, span), status, headers)
 
 
 def _is_known(headers: Headers, tag: str) -> bool:
@@ -89,6 +90,33 @@ def _span(request: Request, tag: str, size: int) -> _Span | None:
     if start >= size:
         raise range_not_satisfiable(size)
     return _Span(start, stop)
+
+
+class _Streamed(Response):
+    """Stops at the next chunk when the client goes away. Starlette's own would cancel the read of a chunk, again and again until
+    it gives way, which a read in a thread cannot: it would go on with a file that is closed."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status_code=status, headers=headers)
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.create_task(_disconnected(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for chunk in self._chunks:
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            await asyncio.wait([gone])
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _within(chunks: AsyncIterator[bytes], span: _Span) -> AsyncIterator[bytes]:

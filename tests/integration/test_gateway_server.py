@@ -1,14 +1,17 @@
 """The gateway on its real server and a real socket: what of HTTP only shows there."""
 
 import asyncio
+import json
 import tempfile
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.ports import Blob
 from common.serving import listen, serve
 from tests.gateway import PICTURE, World
 
@@ -48,11 +51,11 @@ class Client:
     def head(self, method: str, path: str, *headers: str, version: str = "1.1") -> None:
         self.writer.write("\r\n".join([f"{method} {path} HTTP/{version}", "Host: gateway", *headers, "", ""]).encode())
 
-    async def answer(self, *, to_head: bool = False) -> tuple[int, dict[str, str], bytes]:
+    async def answer(self, *, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
         async with asyncio.timeout(10):
             status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            length = 0 if to_head else int(headers.get("content-length", 0))
+            length = 0 if head_only else int(headers.get("content-length", 0))
             body = await self._reader.readexactly(length)
         return int(status.split()[1]), headers, body
 
@@ -136,6 +139,16 @@ async def test_an_http_1_0_client_gets_the_answer_too(server: Server) -> None:
         assert await http.is_closed()
 
 
+@pytest.mark.parametrize(("version", "headers"), [("1.0", []), ("1.1", ["Connection: close"])])
+async def test_a_connection_that_is_not_kept_closes_after_the_answer(server: Server, version: str, headers: list[str]) -> None:
+    async with client(server) as http:
+        http.head("GET", "/health", *headers, version=version)
+
+        assert (await http.answer())[0] == 200
+        async with asyncio.timeout(1):
+            assert await http.is_closed()
+
+
 @pytest.mark.parametrize("megabytes", [9, 30])
 async def test_memory_is_flat_while_a_body_is_read(server: Server, megabytes: int) -> None:
     # given
@@ -169,12 +182,55 @@ async def test_a_client_that_hangs_up_leaves_nothing(server: Server) -> None:
     assert server.world.images.rows == {}
 
 
+async def test_a_client_that_hangs_up_in_the_middle_of_a_download_ends_the_reading_between_two_chunks(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a store whose second chunk takes long, and cannot be cancelled
+    slow, read, closed = asyncio.Event(), [], asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for number in range(100):
+            if number == 1:
+                await slow.wait()
+            read.append(number)
+            yield bytes(65536)
+
+    @asynccontextmanager
+    async def open_blob(*_: Any) -> AsyncIterator[Blob]:
+        try:
+            yield Blob(size_bytes=100 * 65536, chunks=chunks())
+        finally:
+            closed.set()
+
+    body = PART + PICTURE + END
+    async with client(server) as uploading:
+        uploading.head("POST", "/upload", FORM, TOKEN, f"Content-Length: {len(body)}")
+        uploading.writer.write(body)
+        image_id = json.loads((await uploading.answer())[2])["id"]
+    monkeypatch.setattr(server.world.blobs, "open", open_blob)
+
+    # when
+    async with client(server) as leaving:
+        leaving.head("GET", f"/api/v1/images/{image_id}/original", TOKEN)
+        await leaving.answer(head_only=True)
+    async with client(server) as another:
+        another.head("GET", "/health")
+        assert (await another.answer())[0] == 200
+
+    # then
+    assert not closed.is_set()
+    slow.set()
+    async with asyncio.timeout(10):
+        await closed.wait()
+    assert read == [0, 1]
+
+
 async def test_head_has_no_body(server: Server) -> None:
     async with client(server) as http:
         http.head("HEAD", "/health")
         http.head("GET", "/health")
 
-        _, headers, _ = await http.answer(to_head=True)
+        _, headers, _ = await http.answer(head_only=True)
         _, _, body = await http.answer()
 
     assert body == b'{"status":"ok"}'
