@@ -129,6 +129,7 @@ class _FormReader:
         self._max_image_bytes = max_image_bytes
         self._image: MultipartSegment | None = None
         self._texts: dict[str, bytearray] = {}
+        self._unknown: str | None = None
         # The text field being read; None while it is the picture.
         self._text: tuple[str, bytearray] | None = None
 
@@ -145,6 +146,9 @@ class _FormReader:
             self._parser.close()
         if self._image is None:
             raise BadMultipart("There is no image in the form: send one in the field image (or file, or document).")
+        if self._unknown is not None:
+            known = ", ".join((*IMAGE_FIELDS, *TEXT_FIELDS))
+            raise InvalidParameter(_shown(self._unknown), f"there is no such field; there are {known}")
         path, sha256 = await self._spool.finish()
         return Form(
             path=path,
@@ -161,7 +165,8 @@ class _FormReader:
                 raise BadMultipart("There are several images in the form: send one image in one upload.")
             self._image, self._text = segment, None
         elif name not in TEXT_FIELDS:
-            raise InvalidParameter(_shown(name), f"there is no such field; there are {', '.join((*IMAGE_FIELDS, *TEXT_FIELDS))}")
+            # Judged at the end: where it stands for the image, that there is no image says more.
+            self._unknown, self._text = name, None
         elif name in self._texts:
             raise InvalidParameter(name, "may be given once")
         else:
@@ -169,6 +174,8 @@ class _FormReader:
             self._text = name, self._texts[name]
 
     async def _take(self, content: bytes) -> None:
+        if self._unknown is not None:
+            return
         if self._text is None:
             if self._spool.size_bytes + len(content) > self._max_image_bytes:
                 raise _too_large(self._max_image_bytes)

@@ -153,7 +153,9 @@ async def test_exactly_the_limit_is_not_over_it(world: World) -> None:
         ([], (400, "bad-multipart")),
         (["image", "image"], (400, "bad-multipart")),
         (["image", "document"], (400, "bad-multipart")),
-        (["picture"], (422, "validation")),
+        (["picture"], (400, "bad-multipart")),
+        (["picture", "image"], (422, "validation")),
+        (["image", "colour"], (422, "validation")),
         (["image", "processing", "processing"], (422, "validation")),
     ],
 )

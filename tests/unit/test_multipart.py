@@ -111,8 +111,11 @@ async def test_a_quoted_boundary_and_capitals() -> None:
         ([part('name="processing"', b"x" * (MAX_TEXT_BYTES + 1)), END], InvalidParameter),
         ([part('name="processing"', b"\xff"), image(), END], InvalidParameter),
         ([part('name="processing"', b""), part('name="processing"', b""), END], InvalidParameter),
-        ([part('name="what"', b""), END], InvalidParameter),
-        ([part('filename="nameless"', b""), END], InvalidParameter),
+        ([part('name="what"', b""), image(), END], InvalidParameter),
+        ([image(), part('name="what"', b""), END], InvalidParameter),
+        ([part('filename="nameless"', b""), image(), END], InvalidParameter),
+        ([part('name="what"', b""), END], BadMultipart),
+        ([part('name="what"', b"x" * (LIMIT + FORM_ALLOWANCE_BYTES)), image(), END], TooLarge),
         ([image(), image(), END], BadMultipart),
         ([image(), part('name="file"', b""), END], BadMultipart),
         ([END], BadMultipart),
@@ -133,7 +136,7 @@ async def test_what_is_refused(parts: list[bytes], error: type[Exception]) -> No
 
 async def test_a_name_is_not_repeated_at_any_length() -> None:
     with pytest.raises(InvalidParameter) as refused:
-        await receive(part(f'name="\x1b[31m{"x" * 3000}"', b""), END)
+        await receive(part(f'name="\x1b[31m{"x" * 3000}"', b""), image(), END)
 
     assert "\x1b" not in refused.value.field
     assert len(refused.value.field) <= 100
