@@ -108,9 +108,25 @@ def exif_bomb() -> bytes:
 
 def swapped_profile() -> bytes:
     """An ICC profile for RGB in which red and green have changed places, so that ignoring it cannot go unnoticed."""
+    data, tags = _srgb_profile(b"swap")
+    data[tags[b"rXYZ"] : tags[b"rXYZ"] + 4], data[tags[b"gXYZ"] : tags[b"gXYZ"] + 4] = b"gXYZ", b"rXYZ"
+    return bytes(data)
+
+
+def linear_profile(space: bytes = b"RGB ") -> bytes:
+    """An ICC profile whose levels are proportional to light; `space` may be GRAY."""
+    data, tags = _srgb_profile(b"line")
+    (curve,) = struct.unpack_from(">I", data, tags[b"rTRC"] + 4)
+    data[curve : curve + 14] = b"curv" + struct.pack(">IIH", 0, 1, 0x0100)
+    data[16:20] = space
+    if space == b"GRAY":
+        data[tags[b"rTRC"] : tags[b"rTRC"] + 4] = b"kTRC"
+    return bytes(data)
+
+
+def _srgb_profile(name: bytes) -> tuple[bytearray, dict[bytes, int]]:
+    """→ sRGB under another four-letter name, and where each tag's entry is. Source: ICC.1:2022, section 7.3 (tag table)."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    count = struct.unpack_from(">I", data, 128)[0]
-    places = {bytes(data[132 + 12 * entry : 136 + 12 * entry]): 132 + 12 * entry for entry in range(count)}
-    for one, other in ((b"rXYZ", b"gXYZ"),):
-        data[places[one] : places[one] + 4], data[places[other] : places[other] + 4] = other, one
-    return bytes(data).replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+    data = data.replace("sRGB".encode("utf-16-be"), name.decode().encode("utf-16-be"))
+    (count,) = struct.unpack_from(">I", data, 128)
+    return data, {bytes(data[entry : entry + 4]): entry for entry in range(132, 132 + 12 * count, 12)}

@@ -1,6 +1,6 @@
 """Whether a file holds its whole picture. The decoders fill up what is missing without a word; half a picture must never pass.
 
-Raises Damaged, or whatever struct and zlib raise on bytes that make no sense.
+Raises Damaged, ValueError, or whatever struct and zlib raise on bytes that make no sense.
 """
 
 import struct
@@ -34,13 +34,12 @@ def check_chunks(png: bytes) -> list[memoryview]:
 
 def check_filled_png(picture: Image.Image, bits_per_pixel: int, pixels: list[memoryview]) -> None:
     """For pixels that end early: Pillow leaves the missing rows zero. Counting the bytes costs half as much as decoding, so only
-    pictures are counted whose end is zero: the last row, or, as interlaced files end with an odd row, the one before it."""
+    pictures are counted whose last row is zero, and interlaced ones, which lack pixels everywhere."""
     width, height = picture.size
-    ends = [picture.crop((0, row, width, row + 1)) for row in range(max(0, height - 2), height)]
-    if all(any(row.tobytes()) for row in ends):
-        return
     if picture.info.get("interlace"):
         sizes = [((width - x + dx - 1) // dx, (height - y + dy - 1) // dy) for x, y, dx, dy in _ADAM7]
+    elif any(picture.crop((0, height - 1, width, height)).tobytes()):
+        return
     else:
         sizes = [(width, height)]
     wanted = sum(rows * ((columns * bits_per_pixel + 7) // 8 + 1) for columns, rows in sizes if columns > 0)
@@ -66,12 +65,12 @@ def check_filled_jpeg(picture: Image.Image, jpeg: bytes, scan: int, decode: Call
     """For scans that end early with an end marker all the same: libjpeg fills up with mid-gray. Where the last pixel is that, bytes
     are added to the last scan: a complete one ends before them and looks the same, an incomplete one takes them for what it lacks.
     `scan` is where the first one begins."""
+    end = jpeg.index(b"\xff\xd9", scan)
     width, height = picture.size
     corner = picture.getpixel((width - 1, height - 1))
     levels = corner if isinstance(corner, tuple) else (corner,)
     if not all(level in MID_GRAY for level in levels):
         return
-    end = jpeg.index(b"\xff\xd9", scan)
     padded = decode(jpeg[:end] + bytes(range(1, 128)) + jpeg[end:])
     if ImageChops.difference(picture, padded).getbbox() is not None:
         raise Damaged("the scan ends early")
