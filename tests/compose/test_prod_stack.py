@@ -1,0 +1,181 @@
+"""docker-compose.prod.yml, really built and run: what its comments promise to an operator.
+
+One stack for the whole module, because it takes minutes to build and a minute to start.
+"""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.compose.engine import ProductionStack, docker, engine_answers
+from tests.pictures import photo_jpeg
+from tests.polling import wait_until
+
+pytestmark = pytest.mark.timeout(900)
+
+OURS = ("gateway", "worker")
+PASSWORDS = (
+    "postgres_password",
+    "app_database_password",
+    "keycloak_database_password",
+    "redis_password",
+    "rabbitmq_password",
+    "minio_password",
+    "keycloak_admin_password",
+)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[ProductionStack]:
+    if not engine_answers():
+        pytest.skip("no Docker engine with docker compose answers")
+    stack = ProductionStack()
+    try:
+        stack.up("--build")
+        stack.up("--scale", "worker=3")
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    return [photo_jpeg(2400 + n, 1600) for n in range(30)]
+
+
+def test_thirty_pictures_come_out_right_and_several_workers_take_part(stack: ProductionStack, pictures: list[bytes]) -> None:
+    # given
+    workers = stack.containers("worker")
+    assert len(workers) == 3
+    user = stack.as_user()
+
+    # when
+    ids = stack.upload(user, pictures)
+
+    # then
+    assert {image["status"] for image in stack.wait_for(user, ids)} == {"completed"}
+    for image_id in ids:
+        with Image.open(io.BytesIO(stack.content(user, image_id))) as result:
+            assert (result.format, result.mode, result.width) == ("JPEG", "L", 800)
+    done = [stack.completed_by(worker) for worker in workers]
+    assert sum(done) >= len(ids)
+    assert len([count for count in done if count]) > 1, done
+
+
+def test_a_worker_that_is_stopped_in_the_middle_loses_nothing(stack: ProductionStack, pictures: list[bytes]) -> None:
+    # given
+    user = stack.as_user()
+    worker = stack.containers("worker")[0]
+    done = stack.completed_by(worker)
+
+    # when
+    with ThreadPoolExecutor(1) as thread:
+        uploading = thread.submit(stack.upload, user, pictures)
+        wait_until(lambda: stack.completed_by(worker) > done, "the worker to take part")
+        docker("kill", "--signal", "TERM", worker)
+        exit_code = docker("wait", worker).strip()
+        ids = uploading.result()
+
+    # then it went in its own time, and the others do the work
+    assert exit_code == "0"
+    assert {image["status"] for image in stack.wait_for(user, ids)} == {"completed"}
+    docker("start", worker)
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_our_programs_have_no_rights_and_nothing_to_write_to(stack: ProductionStack, service: str) -> None:
+    container = stack.containers(service)[0]
+
+    status = stack.run_python(container, "print(open('/proc/1/status').read())")
+    refused = stack.run_python(
+        container,
+        "import errno\n"
+        "for folder in ('/', '/opt/venv', '/app', '/run/secrets'):\n"
+        "    try: open(folder + '/file', 'w')\n"
+        "    except OSError as error: print(error.errno == errno.EROFS)\n",
+    )
+    stack.run_python(container, "import tempfile; tempfile.TemporaryFile().write(b'x')")
+
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == ["10001"] * 4
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+    assert refused.split() == ["True"] * 4
+
+
+def test_only_the_gateway_keycloak_and_two_consoles_are_published_and_on_loopback(stack: ProductionStack) -> None:
+    published = {}
+    for container in stack.compose("ps", "-q").split():
+        inspected = stack.inspect(container)
+        service = inspected["Config"]["Labels"]["com.docker.compose.service"]
+        for port, bindings in inspected["NetworkSettings"]["Ports"].items():
+            for binding in bindings or ():
+                published[f"{service} {port}"] = (binding["HostIp"], int(binding["HostPort"]))
+
+    assert published == {
+        "gateway 3000/tcp": ("127.0.0.1", stack.ports["GATEWAY_PORT"]),
+        "keycloak 8080/tcp": ("127.0.0.1", stack.ports["KEYCLOAK_PORT"]),
+        "rabbitmq 15672/tcp": ("127.0.0.1", stack.ports["RABBITMQ_CONSOLE_PORT"]),
+        "minio 9001/tcp": ("127.0.0.1", stack.ports["MINIO_CONSOLE_PORT"]),
+    }
+
+
+def test_passwords_are_random_and_seen_only_by_those_they_are_for(stack: ProductionStack) -> None:
+    # given
+    passwords = {name: stack.secret(name) for name in PASSWORDS}
+
+    # then none is short, or two the same
+    assert len({password for password in passwords.values() if len(password) == 48}) == len(PASSWORDS)
+    # and none is in a container's environment or command
+    for container in stack.compose("ps", "-a", "-q").split():
+        config = str(stack.inspect(container)["Config"])
+        assert not [name for name, password in passwords.items() if password in config], container
+    # and a service sees its own alone
+    seen = {
+        service: docker("exec", stack.containers(service)[0], "sh", "-c", "cat /run/secrets/*")
+        for service in ("gateway", "worker", "postgres", "redis", "rabbitmq", "minio", "keycloak")
+    }
+    app = {"app_database_password", "redis_password", "rabbitmq_password", "minio_password"}
+    assert {service: {name for name, password in passwords.items() if password in text} for service, text in seen.items()} == {
+        "gateway": app,
+        "worker": app,
+        "postgres": {"postgres_password", "app_database_password", "keycloak_database_password"},
+        "redis": {"redis_password"},
+        "rabbitmq": {"rabbitmq_password"},
+        "minio": {"minio_password"},
+        "keycloak": {"keycloak_database_password", "keycloak_admin_password"},
+    }
+
+
+def test_the_consoles_answer_to_the_passwords_that_are_shown(stack: ProductionStack) -> None:
+    rabbitmq = f"http://localhost:{stack.ports['RABBITMQ_CONSOLE_PORT']}/api/queues"
+    minio = f"http://localhost:{stack.ports['MINIO_CONSOLE_PORT']}/api/v1/login"
+
+    queues = httpx.get(rabbitmq, auth=("image_processor", stack.secret("rabbitmq_password")), timeout=30).json()
+    login = httpx.post(minio, json={"accessKey": "image_processor", "secretKey": stack.secret("minio_password")}, timeout=30)
+    admin = stack.token("master", "admin-cli", "admin", stack.secret("keycloak_admin_password"))
+    realm = httpx.get(f"{stack.keycloak}/admin/realms/ImageProcessor", headers={"Authorization": f"Bearer {admin}"}, timeout=30)
+
+    assert {queue["name"] for queue in queues} == {"images.high", "images.normal", "images.low", "images.dead"}
+    assert login.is_success, login.text
+    assert realm.json()["realm"] == "ImageProcessor"
+    assert httpx.get(rabbitmq, auth=("guest", "guest"), timeout=30).status_code == 401
+
+
+def test_what_was_accepted_is_there_after_down_and_up(stack: ProductionStack, pictures: list[bytes]) -> None:
+    # given
+    user = stack.as_user()
+    image_id = stack.upload(user, pictures[:1])[0]
+    stack.wait_for(user, [image_id])
+    before = stack.content(user, image_id), stack.secret("minio_password")
+
+    # when
+    stack.compose("down")
+    stack.up("--scale", "worker=3")
+
+    # then
+    assert (stack.content(stack.as_user(), image_id), stack.secret("minio_password")) == before
