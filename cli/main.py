@@ -11,6 +11,7 @@ import typer
 import uvloop
 
 from cli.errors import RequestFailed
+from cli.scratch import scratch_folder
 from common.errors import ImageProcessorError, Unavailable, WrongConfiguration
 from common.settings import Settings, load
 from common.telemetry import configure_logging
@@ -49,7 +50,8 @@ def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]])
         await program(stop)
 
     try:
-        uvloop.run(until_signal())
+        with scratch_folder():
+            uvloop.run(until_signal())
     except* (ImageProcessorError, RequestFailed) as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):

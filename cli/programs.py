@@ -8,6 +8,7 @@ from common.telemetry import log
 from common.usecases.wait_for_database import wait_for_database
 from common.wiring import open_ports
 from gateway.app import create_app
+from gateway.protocol import LimitedProtocol
 from worker.app import run_worker
 
 
@@ -20,7 +21,7 @@ async def run_gateway(settings: Settings, stop: asyncio.Event) -> None:
         # Before the first answer, where the database is there; meanwhile, where it is away.
         await asyncio.wait([checking], timeout=1)
         log.info("gateway started", host=settings.gateway_host, port=settings.gateway_port)
-        await serve(create_app(settings, ports), listener, stop, settings.shutdown_seconds)
+        await serve(create_app(settings, ports), listener, stop, settings.shutdown_seconds, LimitedProtocol)
         await checking
     log.info("gateway stopped")
 

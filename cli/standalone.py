@@ -19,6 +19,7 @@ from common.serving import listen, serve
 from common.settings import Settings, load
 from common.wiring import migrate, open_dev_issuer, open_ports
 from gateway.app import create_app
+from gateway.protocol import LimitedProtocol
 from worker.app import run_worker
 
 
@@ -51,7 +52,9 @@ async def run_standalone(settings: Settings, pictures: list[Path], out: Path, st
             async with asyncio.TaskGroup() as tasks:
                 gateway_drained = asyncio.Event()
                 tasks.create_task(run_worker(settings, ports, gateway_drained, with_health=False))
-                gateway = tasks.create_task(serve(create_app(settings, ports, issuer), listener, stop, settings.shutdown_seconds))
+                gateway = tasks.create_task(
+                    serve(create_app(settings, ports, issuer), listener, stop, settings.shutdown_seconds, LimitedProtocol)
+                )
                 gateway.add_done_callback(lambda _: gateway_drained.set())
                 try:
                     all_went_well = await _push(settings, pictures, out, stop)

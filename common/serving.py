@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
 from common.errors import WrongConfiguration
+
+BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
@@ -24,6 +26,8 @@ def listen(host: str, port: int, variable: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Whoever connects before `serve` waits for it instead of being refused.
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise WrongConfiguration(variable, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
@@ -35,12 +39,13 @@ async def serve(
     listener: socket.socket,
     stop: asyncio.Event,
     drain_seconds: float,
+    protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools",
 ) -> None:
     """Returns after `stop` is set and running requests have ended, or `drain_seconds` later at most."""
     config = uvicorn.Config(
         app,
         lifespan="off",
-        http="httptools",
+        http=protocol,
         ws="none",
         log_config=None,
         access_log=False,

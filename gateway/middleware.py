@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid6 import uuid7
 
-from common.errors import HeadersTooLarge, ImageProcessorError
+from common.errors import HeadersTooLarge, ImageProcessorError, Unavailable
 from common.telemetry import HTTP_REQUESTS, HTTP_SECONDS, log
 from gateway.problems import METHODS, internal_problem, problem_of
 
@@ -60,6 +60,11 @@ class RequestRecord:
                 await self._app(scope, receive, send_with_id)
             except ClientDisconnect:
                 log.info("client went away")
+            except asyncio.CancelledError:
+                # The gateway stops, and this request did not end in time. Whoever cancelled waits for this task to end, no more.
+                if status is None:
+                    stopping = Unavailable("gateway", "it is stopping")
+                    await problem_of(scope, stopping)(scope, receive, send_with_id)
             except Exception as error:  # noqa: BLE001 - the last place where anything can be answered and logged with the id
                 if status is None:
                     log.error("unhandled error", exc_info=error)

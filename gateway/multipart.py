@@ -20,7 +20,7 @@ from multipart import (  # type: ignore[import-untyped] # it ships no types
     parse_options_header,
 )
 
-from common.errors import BadMultipart, InvalidParameter, TooLarge, Unavailable, UnsupportedMedia
+from common.errors import BadMultipart, BadRequest, InvalidParameter, TooLarge, Unavailable, UnsupportedMedia
 
 IMAGE_FIELDS = ("image", "file", "document")
 TEXT_FIELDS = ("processing", "priority")
@@ -29,6 +29,8 @@ MAX_TEXT_BYTES = 8 * 1024
 LONGEST_BOUNDARY = 70
 # What a form may have beside the picture: boundaries, part headers, text fields.
 FORM_ALLOWANCE_BYTES = 64 * 1024
+# A client that sends nothing for this long has most likely gone without a word.
+PATIENCE_SECONDS = 30.0
 BATCH_BYTES = 256 * 1024
 
 
@@ -47,7 +49,7 @@ class Form:
 async def receive_form(
     body: AsyncIterable[bytes], content_type: str, content_length: int | None, max_image_bytes: int
 ) -> AsyncIterator[Form]:
-    """Raises UnsupportedMedia, TooLarge, BadMultipart, InvalidParameter, or Unavailable where there is no room on the disk."""
+    """Raises UnsupportedMedia, TooLarge, BadMultipart, BadRequest, InvalidParameter; Unavailable where the disk has no room."""
     boundary = _boundary(content_type)
     limit = max_image_bytes + FORM_ALLOWANCE_BYTES
     if content_length is not None and content_length > limit:
@@ -57,7 +59,7 @@ async def receive_form(
     try:
         reader = _FormReader(boundary, _Spool(file), max_image_bytes)
         received = 0
-        async for chunk in body:
+        async for chunk in _patiently(body):
             received += len(chunk)
             if received > limit:
                 raise _too_large(max_image_bytes)
@@ -67,6 +69,19 @@ async def receive_form(
         # Closing writes what a full disk did not take; the file is gone all the same.
         with suppress(OSError):
             file.close()
+
+
+async def _patiently(body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    chunks = aiter(body)
+    while True:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise BadRequest(f"Nothing more of the body came for {PATIENCE_SECONDS:g} seconds; send it again.") from None
+        yield chunk
 
 
 def _boundary(content_type: str) -> str:

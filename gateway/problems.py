@@ -171,7 +171,8 @@ def install_problems(app: FastAPI) -> None:
         if error.status_code == 404:
             detail = "There is nothing at this address; /docs has those that there are."
         elif error.status_code == 405:
-            headers["Allow"] = allowed = ", ".join(_allowed_methods(app, request.scope))
+            # What is mounted takes these, and does not say so.
+            headers["Allow"] = allowed = ", ".join(_allowed_methods(app, request.scope)) or "GET, HEAD"
             detail = f"This address takes {allowed}."
         return problem(request.scope, STATUSES.get(error.status_code, BAD_REQUEST), detail, headers)
 

@@ -18,7 +18,7 @@ from gateway.problems import range_not_satisfiable
 
 REVALIDATE = {"Cache-Control": "private, no-cache"}
 _ENTITY_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,30})-([0-9]{0,30})[ \t]*", re.IGNORECASE)
+_ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,1000})-([0-9]{0,1000})[ \t]*", re.IGNORECASE)
 
 
 def add_read(router: APIRouter, path: str, endpoint: Callable[..., Any], **documentation: Any) -> None:

@@ -57,7 +57,8 @@ async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy,
 
 
 async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
-    with tempfile.TemporaryDirectory(prefix="image-") as folder:
+    # A cancelled render's child may still write for a moment; what that leaves goes with the process's other temporary files.
+    with tempfile.TemporaryDirectory(prefix="image-", ignore_cleanup_errors=True) as folder:
         source, target = Path(folder, "source"), Path(folder, "target")
         with PROCESS_SECONDS.labels("fetch").time():
             await ports.blobs.fetch(Bucket.RAW, image.raw_key, source)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from common import processing
 from common.errors import (
     BadMultipart,
+    BadRequest,
     HeadersTooLarge,
     InvalidParameter,
     InvalidProcessing,
@@ -30,6 +31,7 @@ from gateway.schemas import IMAGES, ImageResource, address
 
 ADDRESSES = ("/api/v1/upload", IMAGES, "/upload")
 REFUSALS = (
+    BadRequest,
     BadMultipart,
     Unauthorized,
     TooLarge,

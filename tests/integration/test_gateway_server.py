@@ -13,6 +13,8 @@ import pytest
 
 from common.ports import Blob
 from common.serving import listen, serve
+from gateway import multipart, protocol
+from gateway.protocol import MAX_HEAD_BYTES, LimitedProtocol
 from tests.gateway import PICTURE, World
 
 LIMIT = 10_485_760
@@ -32,7 +34,7 @@ class Server:
 async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     world, stop, listener = World(), asyncio.Event(), listen("127.0.0.1", 0, "PORT")
-    serving = asyncio.create_task(serve(world.app, listener, stop, 1))
+    serving = asyncio.create_task(serve(world.app, listener, stop, 1, LimitedProtocol))
     try:
         yield Server(world, listener.getsockname()[1])
     finally:
@@ -235,3 +237,98 @@ async def test_head_has_no_body(server: Server) -> None:
 
     assert body == b'{"status":"ok"}'
     assert headers["content-length"] == str(len(body))
+
+
+@pytest.mark.parametrize("endless", [b"x" * 65536, b"X: a\r\n" * 10_000], ids=["one header", "many headers"])
+async def test_a_head_without_end_is_refused_before_it_costs_anything(server: Server, endless: bytes) -> None:
+    async with client(server) as http:
+        http.writer.write(b"GET /health HTTP/1.1\r\nHost: gateway\r\nX: ")
+        for _ in range(6):
+            http.writer.write(endless)
+
+        status, headers, body = await http.answer()
+
+    assert (status, headers["content-type"]) == (431, "application/problem+json")
+    assert json.loads(body)["request_id"] == headers["x-request-id"]
+
+
+async def test_the_trailers_of_a_body_have_an_end_too(server: Server) -> None:
+    async with client(server) as http:
+        http.head("POST", "/upload", FORM, TOKEN, "Transfer-Encoding: chunked", "Expect: 100-continue")
+        assert (await http.answer())[0] == 100
+        http.writer.write(b"3\r\n--x\r\n0\r\n" + b"X: a\r\n" * MAX_HEAD_BYTES)
+
+        assert await _is_cut_off(http)
+
+
+async def test_many_large_bodies_on_one_connection_are_no_head(server: Server) -> None:
+    body = PART + PICTURE + END
+    async with client(server) as http:
+        for _ in range(2 * MAX_HEAD_BYTES // len(body) + 2):
+            http.head("POST", "/upload", FORM, TOKEN, f"Content-Length: {len(body)}")
+            http.writer.write(body)
+            assert (await http.answer())[0] == 202
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /health HTTP/1.1\r\nHost: gate"], ids=["nothing", "half a head"])
+async def test_a_client_that_never_asks_is_not_waited_for(
+    server: Server, beginning: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.05)
+    async with client(server) as http:
+        http.writer.write(beginning)
+
+        assert await http.is_closed()
+
+
+async def test_a_body_that_stops_coming_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "PATIENCE_SECONDS", 0.05)
+    async with client(server) as http:
+        http.head("POST", "/upload", FORM, TOKEN, "Content-Length: 1000")
+        http.writer.write(PART)
+
+        status, _, body = await http.answer()
+
+    assert (status, json.loads(body)["type"]) == (400, "urn:image-processor:problem:bad-request")
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"FOO / HTTP/1.1", b"GET /\xff HTTP/1.1", b"nonsense", b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2"],
+)
+async def test_what_is_no_http_is_a_problem_too(server: Server, request_line: bytes) -> None:
+    async with client(server) as http:
+        http.writer.write(request_line + b"\r\n\r\n")
+
+        status, headers, body = await http.answer()
+        assert await http.is_closed()
+
+    assert (status, headers["content-type"]) == (400, "application/problem+json")
+    assert json.loads(body)["type"] == "urn:image-processor:problem:bad-request"
+
+
+async def test_a_request_that_the_stop_cannot_wait_for_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an upload of which nothing more comes
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    world, stop, listener = World(), asyncio.Event(), listen("127.0.0.1", 0, "PORT")
+    serving = asyncio.create_task(serve(world.app, listener, stop, 1, LimitedProtocol))
+    async with client(Server(world, listener.getsockname()[1])) as http:
+        http.head("POST", "/upload", FORM, TOKEN, "Content-Length: 1000", "Expect: 100-continue")
+        assert (await http.answer())[0] == 100
+
+        # when
+        stop.set()
+        status, headers, body = await http.answer()
+        await serving
+
+    # then
+    assert (status, json.loads(body)["type"]) == (503, "urn:image-processor:problem:unavailable")
+    assert "retry-after" in headers
+    assert list(tmp_path.iterdir()) == []
+
+
+async def _is_cut_off(http: Client) -> bool:
+    try:
+        return await http.is_closed()
+    except ConnectionError:
+        return True

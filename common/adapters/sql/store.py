@@ -56,10 +56,11 @@ class SqlImageStore:
         return await self._changed(_fenced(image_id, attempts).values(dispatch_after=self._after(lease))) is not None
 
     async def complete(self, image_id: UUID, attempts: int, result: Result) -> Image | None:
+        completed = self._now_in(ImageStatus.COMPLETED)
         return await self._changed(
             _fenced(image_id, attempts).values(
-                **self._now_in(ImageStatus.COMPLETED),
-                completed_at=self._now(),
+                **completed,
+                completed_at=completed["updated_at"],
                 dispatch_after=None,
                 result_key=result.key,
                 result_content_type=result.content_type,
