@@ -8,6 +8,7 @@ import httpx
 import typer
 
 from cli.errors import RequestFailed
+from common.loopback import DIRECT
 from common.settings import Settings
 
 WAIT_SECONDS = 120.0
@@ -18,7 +19,7 @@ async def fetch_token(settings: Settings, user: str, password: str, keycloak_url
     base = f"{keycloak_url}/realms/{settings.keycloak_realm}" if keycloak_url else settings.issuer
     form = {"grant_type": "password", "client_id": settings.keycloak_client_id, "username": user, "password": password}
     try:
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=30, mounts=DIRECT) as http:
             answer = await http.post(f"{base}/protocol/openid-connect/token", data=form)
     except httpx.HTTPError as error:
         raise RequestFailed(f"No token: {base} does not answer ({error}).") from None
@@ -30,7 +31,7 @@ async def fetch_token(settings: Settings, user: str, password: str, keycloak_url
 async def push_all(gateway_url: str, token: str, pictures: list[Path], out: Path) -> bool:
     """Prints a line a picture. → whether all went well."""
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=gateway_url, headers=headers, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=gateway_url, headers=headers, timeout=60, mounts=DIRECT) as http:
         ended = [await _push_and_say(http, picture, out) for picture in pictures]
     return all(ended)
 

@@ -26,6 +26,7 @@ from jose.exceptions import JOSEError
 
 from common.errors import Unauthorized, Unavailable
 from common.images import Principal
+from common.loopback import DIRECT
 from common.telemetry import JWKS_FETCHES, log
 
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256")
@@ -250,9 +251,7 @@ class RemoteJwks:
         self._next_fetch_at = -math.inf
         self._failure = "not asked yet"
         self._fetching: asyncio.Task[None] | None = None
-        # A proxy that the environment names leads to a Keycloak elsewhere, but never to one on this machine.
-        direct = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
-        self._client = httpx.AsyncClient(timeout=timeout_seconds, headers={"Accept-Encoding": "identity"}, mounts=direct)
+        self._client = httpx.AsyncClient(timeout=timeout_seconds, headers={"Accept-Encoding": "identity"}, mounts=DIRECT)
 
     async def find(self, kid: str) -> Mapping[str, Key] | None:
         if self._keys is None or kid not in self._keys:

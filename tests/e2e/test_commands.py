@@ -44,6 +44,21 @@ def test_the_quickstart_has_a_picture_of_its_own(tmp_path: Path) -> None:
         assert (result.mode, result.width) == ("L", 800)
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_bytes(photo_jpeg(64, 48))
+    proxy = f"http://127.0.0.1:{free_port()}"
+
+    ended = run(
+        *(PROGRAM, "standalone", "--once", "--port", str(free_port()), "cat.jpg"),
+        cwd=tmp_path,
+        HTTP_PROXY=proxy,
+        http_proxy=proxy,
+        NO_PROXY="",
+    )
+
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_picture_that_does_not_go_through_is_named_and_the_others_do(tmp_path: Path) -> None:
     (tmp_path / "good.jpg").write_bytes(photo_jpeg(64, 48))
     (tmp_path / "bad.jpg").write_text("no picture at all")
