@@ -1,9 +1,10 @@
-"""The picture formats we take, and what can be told of a file without a codec. Pure: bytes in, answers out, no library.
+"""The picture formats we know, and what can be told of a file without a codec. Pure: bytes in, answers out, no library.
 
 Gateway and worker both ask here, so that they never disagree on what a file is or which way up it is.
 """
 
 import struct
+from dataclasses import dataclass
 from enum import StrEnum
 
 # The first bytes of a file that `sniff` wants.
@@ -17,9 +18,39 @@ class Format(StrEnum):
 
     JPEG = "image/jpeg"
     PNG = "image/png"
+    WEBP = "image/webp"
+    GIF = "image/gif"
+    TIFF = "image/tiff"
+    BMP = "image/bmp"
+    AVIF = "image/avif"
+
+    @property
+    def label(self) -> str:
+        """As it is written in a processing."""
+        return self.name.lower()
+
+    @property
+    def is_animated(self) -> bool:
+        """Whether an output of this format keeps several frames."""
+        return self in (Format.PNG, Format.WEBP, Format.GIF)
+
+    @property
+    def max_side(self) -> int:
+        """In pixels, by the format's own rules: RFC 9649 for WebP, 16-bit fields elsewhere, of which we make no more use."""
+        return 16_383 if self is Format.WEBP else 65_535
 
 
-ALLOWED = ", ".join(kind.name for kind in Format)
+# AVIF is written only, where the library can.
+ALLOWED = ", ".join(kind.name for kind in Format if kind is not Format.AVIF)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of a decoded picture: width × height of a frame, frames, and width × height × frames."""
+
+    pixels: int = 50_000_000
+    frames: int = 300
+    total_pixels: int = 200_000_000
 
 
 def sniff(head: bytes) -> Format | None:
@@ -28,6 +59,14 @@ def sniff(head: bytes) -> Format | None:
         return Format.JPEG
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return Format.PNG
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return Format.GIF
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return Format.WEBP
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return Format.TIFF
+    if head.startswith(b"BM"):
+        return Format.BMP
     return None
 
 

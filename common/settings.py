@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from common.errors import WrongConfiguration
+from common.formats import Limits
 
 SECRETS = ("postgres_url", "redis_url", "rabbitmq_url", "minio_access_key", "minio_secret_key")
 DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "minioadmin")
@@ -79,6 +80,8 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(10_485_760, ge=1, description="largest image accepted")
     max_pixels: int = Field(50_000_000, ge=1, description="largest width × height, of an upload and of an output")
+    max_frames: int = Field(300, ge=1, description="most frames of an animation")
+    max_total_pixels: int = Field(200_000_000, ge=1, description="largest width × height × frames")
 
     worker_processes: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -153,6 +156,10 @@ class Settings(BaseSettings):
     @property
     def issuer(self) -> str:
         return f"{self.keycloak_public_url or self.keycloak_url}/realms/{self.keycloak_realm}"
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(pixels=self.max_pixels, frames=self.max_frames, total_pixels=self.max_total_pixels)
 
     @property
     def jwks_url(self) -> str:

@@ -41,7 +41,7 @@ def inspect(path: Path, max_pixels: int) -> Inspected:
     """Raises UnsupportedMedia or TooLarge."""
     with _Metered(path) as file:
         kind = sniff(file.read(SNIFFED_BYTES))
-        if kind is None:
+        if kind not in (Format.JPEG, Format.PNG):
             raise UnsupportedMedia(_why_unknown(path))
         file.seek(0)
         with _one_at_a_time, warnings.catch_warnings():

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import PictureRefused
+from common.formats import Limits
 from common.images import Failure, FailureCode
 from common.ports import Rendered
 
-# (source, target, canonical text of the processing, largest width × height) → what was written to the target
-RenderFunction = Callable[[Path, Path, str, int], Rendered]
+# (source, target, canonical text of the processing, limits of the picture) → what was written to the target
+RenderFunction = Callable[[Path, Path, str, Limits], Rendered]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -27,10 +28,10 @@ class Crash:
     traceback: str
 
 
-def render_in_child(render: RenderFunction, source: Path, target: Path, text: str, max_pixels: int) -> Rendered | Failure | Crash:
+def render_in_child(render: RenderFunction, source: Path, target: Path, text: str, limits: Limits) -> Rendered | Failure | Crash:
     """Answers with values, because an exception that cannot be pickled and rebuilt would take the whole pool down."""
     try:
-        return render(source, target, text, max_pixels)
+        return render(source, target, text, limits)
     except PictureRefused as error:
         return Failure(code=error.failure_code, detail=error.detail)
     except MemoryError:

@@ -73,7 +73,7 @@ class RenderPool:
         try:
             future = pool.schedule(
                 render_in_child,
-                args=(self._render, source, target, processing.canonical, settings.max_pixels),
+                args=(self._render, source, target, processing.canonical, settings.limits),
                 timeout=settings.render_seconds,
             )
         except RuntimeError as error:

@@ -19,6 +19,7 @@ from common.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from common.formats import Format
 from common.images import Image, Principal, Priority
 from common.telemetry import UPLOAD_BYTES, UPLOADS, log
 from common.usecases.submit_upload import Upload, submit_upload
@@ -82,7 +83,7 @@ async def _submit(gateway: Gateway, caller: Principal, form: Form, request_id: s
     settings = gateway.settings
     inspected = await asyncio.to_thread(inspect, form.path, settings.max_pixels)
     steps = processing.parse(form.texts.get("processing"))
-    steps.check_size(inspected.width, inspected.height, settings.max_pixels)
+    steps.check_size(Format(inspected.content_type), (inspected.width, inspected.height), 1, settings.limits)
     return await submit_upload(
         gateway.ports,
         caller,

@@ -15,6 +15,7 @@ import pytest
 
 from common import processing
 from common.errors import PictureRefused, RenderInterrupted
+from common.formats import Limits
 from common.images import FailureCode
 from common.ports import Rendered
 from common.settings import load
@@ -29,7 +30,7 @@ STEPS = processing.parse("resize:80|grayscale")
 # What the children run. `source` says what to do; `target` tells the test which process did it.
 
 
-def _obey(source: Path, target: Path, text: str, max_pixels: int) -> Rendered:
+def _obey(source: Path, target: Path, text: str, limits: Limits) -> Rendered:
     target.write_text(str(os.getpid()), encoding="ascii")
     match source.name:
         case "hang":
@@ -42,7 +43,7 @@ def _obey(source: Path, target: Path, text: str, max_pixels: int) -> Rendered:
             os._exit(3)
         case "bug":
             raise _TwoArguments("one", "two")
-    return Rendered(content_type=text, size_bytes=max_pixels, sha256="", width=1, height=1)
+    return Rendered(content_type=text, size_bytes=limits.pixels, sha256="", width=1, height=1)
 
 
 class _TwoArguments(Exception):
