@@ -11,6 +11,9 @@
     │   └── HeadersTooLarge       over a limit of header bytes
     ├── Unauthorized              no token, or one that is not valid
     ├── Forbidden                 a valid token that lacks the role
+    ├── RateLimited               the caller has asked too often
+    ├── NotAcceptable             there is no representation of the kind asked for
+    ├── IdempotencyMismatch       a key that was used for another upload
     ├── ImageNotFound             unknown, or somebody else's
     ├── ResultNotReady            asked for before it is final
     ├── ProcessingFailed          asked for, and there is none
@@ -88,6 +91,25 @@ class Unauthorized(ImageProcessorError):
 
 class Forbidden(ImageProcessorError):
     code = "forbidden"
+
+
+class RateLimited(ImageProcessorError):
+    code = "rate-limited"
+
+    def __init__(self, limit: int, window_seconds: int, reset_seconds: int) -> None:
+        """`limit` requests in `window_seconds` are allowed; there is room again in `reset_seconds`."""
+        super().__init__(f"{limit} requests in {window_seconds} seconds are allowed; try again in {reset_seconds} seconds.")
+        self.limit = limit
+        self.window_seconds = window_seconds
+        self.reset_seconds = reset_seconds
+
+
+class NotAcceptable(ImageProcessorError):
+    code = "not-acceptable"
+
+
+class IdempotencyMismatch(ImageProcessorError):
+    code = "idempotency-mismatch"
 
 
 class ImageNotFound(ImageProcessorError):

@@ -62,7 +62,7 @@ class Image:
 
     `attempts` counts claims and is the fence: a worker's writes carry the number its claim returned.
     `outages` counts the attempts that ended because a service was away, which do not use up the picture's own attempts.
-    `version` grows with every change that a reader can see.
+    `version` grows with every change that a reader can see. `deleted`: no reader finds it; what is left of it is being removed.
     """
 
     id: UUID
@@ -85,6 +85,7 @@ class Image:
     failure: Failure | None = None
     result: Result | None = None
     completed_at: datetime | None = None
+    deleted: bool = False
 
     @property
     def raw_key(self) -> str:
@@ -95,6 +96,19 @@ class Image:
     def result_key(self) -> str:
         """The key this attempt's result is stored under. It carries the fence, so that no late writer overwrites another."""
         return f"{self.id}/{self.attempts}"
+
+    @property
+    def result_keys(self) -> list[str]:
+        """Every key that an attempt so far can have stored a result under."""
+        return [f"{self.id}/{attempt}" for attempt in range(1, self.attempts + 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKey:
+    """`text` as the caller chose it; `fingerprint` is the same for the same upload and for no other."""
+
+    text: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ All raise `Unavailable` where the technology behind them does not answer in time
 `check()` answers when the technology can do its work now and raises `Unavailable` (or `NotMigrated`) when it cannot.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from common.images import Failure, Image, Principal, Priority, Result
+from common.images import Failure, IdempotencyKey, Image, ImageStatus, Principal, Priority, Result
 from common.messages import Job
 from common.processing import Processing
 
@@ -25,12 +25,20 @@ class ImageStore(Protocol):
     Every row that is not settled has a moment from which somebody should put it on the queue (again): *due*.
     A write that takes `attempts` is fenced: it happens only while the row exists, has that number and is not final;
     else the answer is None (or False), and nothing was changed. Each visible change adds 1 to the version.
+    A row that is marked as deleted is found by `mark_deleted` and `take_due` alone.
     """
 
-    async def add(self, image: Image, due_in: timedelta) -> None:
-        """Commits the row as `uploaded`. It has survived a crash of anybody once this returns. `image` sets its times."""
+    async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
+        """Commits the row as `uploaded`, and says so: it has survived a crash of anybody once this returns. `image` sets its times.
+
+        A key belongs to its owner for 24 hours, or until the image is deleted. Where one is in use, nothing is stored and the
+        image it was first used for is returned, as it is now; of concurrent calls one stores. Raises IdempotencyMismatch where
+        that was another upload."""
 
     async def get(self, image_id: UUID) -> Image | None: ...
+
+    async def page(self, *, owner: str | None, status: ImageStatus | None, before: UUID | None, limit: int) -> Sequence[Image]:
+        """Up to `limit` images, the newest (by id) first, older than `before`; of all owners or in every state where None."""
 
     async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
         """The broker has the message: `uploaded` or `queued` → `queued`. None where a worker was faster."""
@@ -54,9 +62,16 @@ class ImageStore(Protocol):
     async def settle(self, image_id: UUID) -> None:
         """A final row is never due again."""
 
+    async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
+        """No reader finds the image from now on, no worker's write succeeds, and its idempotency key is free. The row itself stays,
+        due, until it is removed. Again: the same. None where there is no row, or it is not of that owner (None: anybody's)."""
+
+    async def remove(self, image_id: UUID) -> None:
+        """Drops a row that is marked as deleted."""
+
     async def take_due(self, limit: int, hold: timedelta) -> list[Image]:
         """Up to `limit` due rows, oldest due first, each made due again only after `hold`; those in `processing` (their lease has
-        ended) become `queued`. Of concurrent callers no two get the same row."""
+        ended) become `queued`. Deleted ones are among them. Of concurrent callers no two get the same row."""
 
     async def make_all_due(self) -> int:
         """All rows that are not settled are due now; for a process that knows it is the only one. → how many."""
@@ -77,6 +92,9 @@ class Blob:
     chunks: AsyncIterator[bytes]
 
 
+LINK_SECONDS = 15 * 60
+
+
 class BlobStore(Protocol):
     """Objects by bucket and key. An object is there wholly or not at all, and has survived a crash once `put` returns."""
 
@@ -91,6 +109,10 @@ class BlobStore(Protocol):
 
     async def delete(self, bucket: Bucket, key: str) -> None:
         """The object is gone; no error where it was not there."""
+
+    def link(self, bucket: Bucket, key: str, content_type: str, disposition: str) -> str | None:
+        """A presigned URL for whoever has it, good for LINK_SECONDS, which answers with that type and Content-Disposition. Signing
+        asks nobody. None where the store cannot be reached by clients."""
 
     async def check(self) -> None: ...
 
@@ -154,6 +176,27 @@ class StatusCache(Protocol):
     async def check(self) -> None: ...
 
 
+class Subscription(Protocol):
+    async def notified(self, seconds: float) -> bool:
+        """True as soon as there is a notification since the last call (or since the subscription began), False when the time is
+        over. Raises Unavailable as soon as one may have been missed."""
+
+
+class StatusNotifier(Protocol):
+    """Wakes those who wait for an image's final state, in whatever process they wait. Carries no state itself."""
+
+    async def notify(self, image_id: UUID) -> None:
+        """Reaches every subscription that there is now; nobody later."""
+
+    def subscribe(self, image_id: UUID) -> AbstractAsyncContextManager[Subscription]:
+        """Once entered, no later notification is missed without the subscription saying so. Many may wait for one image."""
+
+
+class RateLimiter(Protocol):
+    async def admit(self, caller: str) -> None:
+        """Counts a request. Raises RateLimited."""
+
+
 class TokenVerifier(Protocol):
     async def verify(self, token: str) -> Principal:
         """Raises Unauthorized, whose detail says what is wrong with the token, or Unavailable where no keys were ever had."""
@@ -188,4 +231,6 @@ class Ports:
     queue: JobQueue
     jobs: JobSource
     cache: StatusCache
+    notifier: StatusNotifier
     tokens: TokenVerifier
+    limiter: RateLimiter | None = None

@@ -5,6 +5,7 @@ variable and never shows the value. `ENVIRONMENT=production` refuses the develop
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,11 +13,17 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from common.errors import WrongConfiguration
+from common.errors import InvalidProcessing, WrongConfiguration
 from common.formats import Limits
+from common.processing import parse
 
 SECRETS = ("postgres_url", "redis_url", "rabbitmq_url", "minio_access_key", "minio_secret_key")
 DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "minioadmin")
+
+
+_RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+_PRESET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class SecretFiles(PydanticBaseSettingsSource):
@@ -83,6 +90,13 @@ class Settings(BaseSettings):
     max_frames: int = Field(300, ge=1, description="most frames of an animation")
     max_total_pixels: int = Field(200_000_000, ge=1, description="largest width × height × frames")
 
+    max_concurrent_uploads: int = Field(100, ge=1, description="uploads a gateway takes in at once; more are told to come back")
+    upload_seconds: float = Field(300, gt=0, description="time limit of one upload's body")
+    rate_limit: str = Field("6000/minute", description="requests a caller may make, as in 100/second; off: any number")
+    cors_origins: list[str] = Field([], description="web origins whose pages may call the API, as JSON; * for all")
+    presets: dict[str, str] = Field({}, description="names for processings, as JSON; used as @name")
+    presets_only: bool = Field(False, description="accept presets (and the default) only")
+
     worker_processes: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         ge=1,
@@ -126,6 +140,33 @@ class Settings(BaseSettings):
             raise ValueError("must be HOST:PORT, http://HOST:PORT or https://HOST:PORT")
         return value.rstrip("/") if value else None
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        if value != "off" and not _RATE.fullmatch(value):
+            raise ValueError("must be COUNT/second, COUNT/minute, COUNT/hour or off, as in 6000/minute")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("must be origins as a browser sends them, as in https://app.example.com, or *")
+        return value
+
+    @field_validator("presets")
+    @classmethod
+    def _presets(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _PRESET_NAME.fullmatch(name):
+                raise ValueError(f"a preset's name is of letters, digits, _ and -, unlike {name!r}")
+            try:
+                parse(text)
+            except InvalidProcessing as error:
+                raise ValueError(f"{name}: {error.detail}") from None
+        return value
+
     @field_validator("keycloak_url", "keycloak_public_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
@@ -160,6 +201,14 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         return Limits(pixels=self.max_pixels, frames=self.max_frames, total_pixels=self.max_total_pixels)
+
+    @property
+    def rate(self) -> tuple[int, int] | None:
+        """Requests in so many seconds; None for any number, as in the embedded mode."""
+        if self.rate_limit == "off" or self.mode == "embedded":
+            return None
+        count, _, window = self.rate_limit.partition("/")
+        return int(count), {"second": 1, "minute": 60, "hour": 3600}[window]
 
     @property
     def jwks_url(self) -> str:

@@ -19,6 +19,15 @@ CACHE_LOST_INVALIDATIONS = Counter(
     "image_processor_cache_lost_invalidations_total",
     "Invalidations that the cache could not take; the entry's short life covers them",
 )
+LOST_NOTIFICATIONS = Counter("image_processor_lost_notifications_total", "Final states that waiting readers could not be told of")
+WAITS = Counter("image_processor_waits_total", "Reads that waited for a final state, by how that ended", ["result"])
+DELETED = Counter("image_processor_deleted_total", "Images deleted, with everything that belonged to them")
+RATE_LIMITED = Counter("image_processor_rate_limited_total", "Requests over their caller's rate")
+RATE_UNKNOWN = Counter("image_processor_rate_unknown_total", "Requests let through because the rate could not be looked up")
+UPLOADS_SHED = Counter("image_processor_uploads_shed_total", "Uploads refused because too many were under way")
+REPLAYED = Counter(
+    "image_processor_replayed_uploads_total", "Uploads answered with an earlier one's image by their idempotency key"
+)
 PROCESSED = Counter("image_processor_processed_total", "Attempts by how they ended", ["outcome"])
 PROCESS_SECONDS = Histogram("image_processor_process_seconds", "Time by stage of processing one image", ["stage"])
 IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")

@@ -25,7 +25,7 @@ async def open_ports(settings: Settings, issuer: DevIssuer | None = None) -> Asy
 
 def _embedded(settings: Settings, issuer: DevIssuer, stack: AsyncExitStack) -> Ports:
     from common.adapters.keycloak import KeycloakTokenVerifier
-    from common.adapters.memory import MemoryQueue, MemoryStatusCache
+    from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
     from common.adapters.sql import SqlImageStore
 
     images = SqlImageStore(database_url(settings), 1, settings.service_timeout_seconds)
@@ -37,12 +37,14 @@ def _embedded(settings: Settings, issuer: DevIssuer, stack: AsyncExitStack) -> P
         queue=queue,
         jobs=queue,
         cache=MemoryStatusCache(),
+        notifier=MemoryStatusNotifier(),
         tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, issuer),
     )
 
 
 def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
     from common.adapters.keycloak import KeycloakTokenVerifier, RemoteJwks
+    from common.adapters.memory import MemoryStatusNotifier
     from common.adapters.rabbitmq import RabbitMqQueue
     from common.adapters.redis import RedisStatusCache
     from common.adapters.sql import SqlImageStore
@@ -62,6 +64,7 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
         queue=queue,
         jobs=queue,
         cache=cache,
+        notifier=MemoryStatusNotifier(),
         tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, keys),
     )
 
@@ -79,6 +82,7 @@ def _blobs(settings: Settings, stack: AsyncExitStack) -> BlobStore:
         settings.minio_secret_key.get_secret_value(),
         settings.minio_region,
         settings.service_timeout_seconds,
+        public_endpoint=settings.minio_public_endpoint,
     )
     stack.push_async_callback(blobs.close)
     return blobs

@@ -22,13 +22,16 @@ from common.errors import (
     BlobNotFound,
     Forbidden,
     HeadersTooLarge,
+    IdempotencyMismatch,
     ImageNotFound,
     ImageProcessorError,
     InvalidParameter,
     InvalidProcessing,
+    NotAcceptable,
     NotMigrated,
     PictureRefused,
     ProcessingFailed,
+    RateLimited,
     RenderInterrupted,
     ResultNotReady,
     TooLarge,
@@ -76,6 +79,9 @@ ERRORS: dict[type[ImageProcessorError], Kind] = {
     Unauthorized: Kind(401, "unauthorized", "Unauthorized"),
     Forbidden: Kind(403, "forbidden", "Forbidden"),
     ImageNotFound: Kind(404, "not-found", "Not found"),
+    RateLimited: Kind(429, "rate-limited", "Too many requests"),
+    NotAcceptable: Kind(406, "not-acceptable", "Not acceptable"),
+    IdempotencyMismatch: Kind(409, "idempotency-mismatch", "Idempotency key used already"),
     ResultNotReady: Kind(409, "not-ready", "Not ready"),
     ProcessingFailed: Kind(409, "processing-failed", "Processing failed"),
     Unavailable: Kind(503, "unavailable", "Temporarily unavailable"),
@@ -145,6 +151,15 @@ def _headers(error: ImageProcessorError) -> dict[str, str]:
             return {"WWW-Authenticate": _challenge("insufficient_scope", error.detail)}
         case ResultNotReady():
             return {"Retry-After": "1"}
+        case RateLimited():
+            # draft-ietf-httpapi-ratelimit-headers-06
+            return {
+                "Retry-After": str(error.reset_seconds),
+                "RateLimit-Limit": str(error.limit),
+                "RateLimit-Remaining": "0",
+                "RateLimit-Reset": str(error.reset_seconds),
+                "RateLimit-Policy": f"{error.limit};w={error.window_seconds}",
+            }
         case Unavailable():
             return {"Retry-After": UNAVAILABLE_SECONDS}
         case _:

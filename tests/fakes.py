@@ -1,20 +1,22 @@
 """Small stand-ins that keep the ports' promises in memory, for tests without services. The contract suites hold them to it."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
-from common.errors import BlobNotFound, Unauthorized
-from common.images import Failure, Image, ImageStatus, Principal, Result
+from common.errors import BlobNotFound, IdempotencyMismatch, Unauthorized
+from common.images import Failure, IdempotencyKey, Image, ImageStatus, Principal, Result
 from common.ports import Blob, Bucket, Rendered
 from common.processing import Processing
 
 CHUNK_BYTES = 65_536
+KEY_LIFE = timedelta(hours=24)
 
 
 @dataclass(slots=True)
@@ -23,21 +25,48 @@ class _Row:
     due: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    fingerprint: str
+    image_id: UUID
+    at: datetime
+
+
 class FakeImageStore:
-    """`rows` is what is stored; `due` of a row is None once it is settled."""
+    """`rows` is what is stored, and `keys` by owner and text; `due` of a row is None once it is settled."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self.rows: dict[UUID, _Row] = {}
+        self.keys: dict[tuple[str, str], _Key] = {}
 
-    async def add(self, image: Image, due_in: timedelta) -> None:
+    async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
         if image.id in self.rows:
             raise AssertionError(f"{image.id} was added twice")
+        if key is not None:
+            used = self.keys.get((image.owner, key.text))
+            if used is not None and self._clock() - used.at < KEY_LIFE:
+                if used.fingerprint != key.fingerprint:
+                    raise IdempotencyMismatch("The Idempotency-Key was used for another upload.")
+                return self.rows[used.image_id].image
+            self.keys[image.owner, key.text] = _Key(key.fingerprint, image.id, self._clock())
         self.rows[image.id] = _Row(image, self._clock() + due_in)
+        return image
 
     async def get(self, image_id: UUID) -> Image | None:
-        row = self.rows.get(image_id)
+        row = self._seen(image_id)
         return row.image if row else None
+
+    async def page(self, *, owner: str | None, status: ImageStatus | None, before: UUID | None, limit: int) -> Sequence[Image]:
+        found = [
+            row.image
+            for row in self.rows.values()
+            if not row.image.deleted
+            and owner in (None, row.image.owner)
+            and status in (None, row.image.status)
+            and (before is None or row.image.id < before)
+        ]
+        return sorted(found, key=lambda image: image.id, reverse=True)[:limit]
 
     async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
         row = self._fenced(image_id, attempts)
@@ -46,7 +75,7 @@ class FakeImageStore:
         return self._queue(row, due_in)
 
     async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
-        row = self.rows.get(image_id)
+        row = self._seen(image_id)
         if row is None or row.image.status.is_final or (row.image.status is ImageStatus.PROCESSING and not self._is_due(row)):
             return None
         return self._change(row, lease, status=ImageStatus.PROCESSING, attempts=row.image.attempts + 1)
@@ -76,9 +105,21 @@ class FakeImageStore:
         return self._change(row, due_in, status=ImageStatus.FAILED, failure=failure) if row else None
 
     async def settle(self, image_id: UUID) -> None:
-        row = self.rows.get(image_id)
+        row = self._seen(image_id)
         if row and row.image.status.is_final:
             row.due = None
+
+    async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
+        row = self.rows.get(image_id)
+        if row is None or owner not in (None, row.image.owner):
+            return None
+        self.keys = {name: key for name, key in self.keys.items() if key.image_id != image_id}
+        return self._change(row, due_in, deleted=True)
+
+    async def remove(self, image_id: UUID) -> None:
+        row = self.rows.get(image_id)
+        if row and row.image.deleted:
+            del self.rows[image_id]
 
     async def take_due(self, limit: int, hold: timedelta) -> list[Image]:
         due = sorted((row.due, row.image.id) for row in self.rows.values() if row.due and self._is_due(row))
@@ -99,8 +140,12 @@ class FakeImageStore:
         pass
 
     def _fenced(self, image_id: UUID, attempts: int) -> _Row | None:
-        row = self.rows.get(image_id)
+        row = self._seen(image_id)
         return row if row and row.image.attempts == attempts and not row.image.status.is_final else None
+
+    def _seen(self, image_id: UUID) -> _Row | None:
+        row = self.rows.get(image_id)
+        return row if row and not row.image.deleted else None
 
     def _is_due(self, row: _Row) -> bool:
         return row.due is not None and row.due <= self._clock()
@@ -118,9 +163,10 @@ class FakeImageStore:
 
 
 class FakeBlobStore:
-    """`objects` is what is stored."""
+    """`objects` is what is stored. `links`: where presigned links lead; None for a store that makes none."""
 
-    def __init__(self) -> None:
+    def __init__(self, links: str | None = None) -> None:
+        self.links = links
         self.objects: dict[tuple[Bucket, str], bytes] = {}
 
     async def put(self, bucket: Bucket, key: str, source: Path, content_type: str) -> None:
@@ -141,6 +187,9 @@ class FakeBlobStore:
 
     async def delete(self, bucket: Bucket, key: str) -> None:
         self.objects.pop((bucket, key), None)
+
+    def link(self, bucket: Bucket, key: str, content_type: str, disposition: str) -> str | None:
+        return self.links and f"{self.links}/{bucket}/{key}?{urlencode({'type': content_type, 'disposition': disposition})}"
 
     async def check(self) -> None:
         pass

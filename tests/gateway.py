@@ -8,7 +8,7 @@ from uuid import UUID
 
 import httpx
 
-from common.adapters.memory import MemoryQueue, MemoryStatusCache
+from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
 from common.errors import Unavailable
 from common.images import Failure, FailureCode, Image, Principal, Result
 from common.ports import Bucket, Ports
@@ -42,8 +42,15 @@ class World:
                 "admin-token": Principal(subject="root", roles=frozenset({"user", "admin"})),
             }
         )
+        self.notifier = MemoryStatusNotifier()
         self.ports = Ports(
-            images=self.images, blobs=self.blobs, queue=self.queue, jobs=self.queue, cache=self.cache, tokens=self.tokens
+            images=self.images,
+            blobs=self.blobs,
+            queue=self.queue,
+            jobs=self.queue,
+            cache=self.cache,
+            notifier=self.notifier,
+            tokens=self.tokens,
         )
         self.app = create_app(self.settings, self.ports)
         self.http: httpx.AsyncClient

@@ -91,6 +91,9 @@ class FileBlobStore:
 
         await self._call(remove)
 
+    def link(self, bucket: Bucket, key: str, content_type: str, disposition: str) -> str | None:
+        return None
+
     async def check(self) -> None:
         def try_out() -> None:
             for bucket in Bucket:

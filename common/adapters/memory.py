@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -12,7 +13,7 @@ from common.adapters.freshness import INVALIDATED_SECONDS, lifetime_seconds
 from common.adapters.priorities import PriorityBuffer
 from common.images import Failure, Image, Priority
 from common.messages import Job, encode
-from common.ports import Delivery
+from common.ports import Delivery, Subscription
 
 
 class _Entry(NamedTuple):
@@ -56,6 +57,40 @@ class MemoryStatusCache:
         self._entries[image_id] = entry
         if len(self._entries) > self._capacity:
             del self._entries[next(iter(self._entries))]
+
+
+class MemoryStatusNotifier:
+    def __init__(self) -> None:
+        self._waiting: defaultdict[UUID, set[_MemorySubscription]] = defaultdict(set)
+
+    async def notify(self, image_id: UUID) -> None:
+        for subscription in self._waiting.get(image_id, ()):
+            subscription.event.set()
+
+    @asynccontextmanager
+    async def subscribe(self, image_id: UUID) -> AsyncIterator[Subscription]:
+        subscription = _MemorySubscription()
+        self._waiting[image_id].add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._waiting[image_id].discard(subscription)
+            if not self._waiting[image_id]:
+                del self._waiting[image_id]
+
+
+class _MemorySubscription:
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    async def notified(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.event.wait()
+        except TimeoutError:
+            return False
+        self.event.clear()
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import string
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from urllib3.exceptions import HTTPError
 
 from common.adapters.threads import run_to_end
 from common.errors import BlobNotFound, Unavailable, WrongConfiguration
-from common.ports import Blob, Bucket
+from common.ports import LINK_SECONDS, Blob, Bucket
 
 T = TypeVar("T")
 
@@ -41,19 +42,33 @@ FAILURES = (MinioException, HTTPError, OSError, ParseError, UnicodeDecodeError)
 
 class MinioBlobStore:
     def __init__(
-        self, endpoint: str, access_key: str, secret_key: str, region: str, timeout_seconds: float, concurrency: int = 16
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        region: str,
+        timeout_seconds: float,
+        concurrency: int = 16,
+        public_endpoint: str | None = None,
     ) -> None:
-        """`endpoint`: HOST:PORT, or with http:// or https:// before it. `concurrency`: calls at once. Raises WrongConfiguration."""
+        """`endpoint`: HOST:PORT, or with http:// or https:// before it; `public_endpoint`: the same as clients reach it, for links.
+        `concurrency`: calls at once. Raises WrongConfiguration."""
         self._patience = timeout_seconds / 2
         self._free = asyncio.Semaphore(concurrency)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="object-store")
         # As many kept connections as threads. Streams being read hold more than that, which are then closed instead of kept.
         self._http = PoolManager(maxsize=concurrency, timeout=Timeout(total=self._patience), retries=False)
-        scheme, _, address = endpoint.rpartition("://")
-        try:
-            self._client = Minio(address, access_key, secret_key, secure=scheme == "https", region=region, http_client=self._http)
-        except ValueError as error:
-            raise WrongConfiguration("MINIO_ENDPOINT", str(error)) from None
+
+        def client(variable: str, url: str) -> Minio:
+            scheme, _, address = url.rpartition("://")
+            try:
+                return Minio(address, access_key, secret_key, secure=scheme == "https", region=region, http_client=self._http)
+            except ValueError as error:
+                raise WrongConfiguration(variable, str(error)) from None
+
+        self._client = client("MINIO_ENDPOINT", endpoint)
+        # Signs only: with a region it asks nobody.
+        self._public = client("MINIO_PUBLIC_ENDPOINT", public_endpoint) if public_endpoint else None
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
@@ -124,6 +139,15 @@ class MinioBlobStore:
                     raise
 
         await self._call(remove)
+
+    def link(self, bucket: Bucket, key: str, content_type: str, disposition: str) -> str | None:
+        if self._public is None:
+            return None
+        answer: dict[str, str | list[str] | tuple[str]] = {
+            "response-content-type": content_type,
+            "response-content-disposition": disposition,
+        }
+        return self._public.presigned_get_object(bucket, key, timedelta(seconds=LINK_SECONDS), answer)
 
     async def check(self) -> None:
         def look() -> None:

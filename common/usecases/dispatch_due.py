@@ -11,7 +11,9 @@ from common.images import Failure, FailureCode, Image, RetryPolicy
 from common.messages import Job
 from common.ports import Ports
 from common.telemetry import DISPATCHED, log
-from common.usecases.process_image import fail_image, forget_cached, send_dead_letter
+from common.usecases.announce import announce
+from common.usecases.delete_image import finish_deletion
+from common.usecases.process_image import fail_image, send_dead_letter
 
 BATCH = 100
 # A row that was taken but could not be published is due again after this time.
@@ -33,6 +35,10 @@ async def dispatch_due(ports: Ports, policy: DispatchPolicy) -> int:
 
 
 async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image) -> None:
+    if image.deleted:
+        await finish_deletion(ports, image)
+        DISPATCHED.labels("deleted").inc()
+        return
     if image.status.is_final:
         if image.failure is not None:
             await send_dead_letter(ports, image, image.failure)
@@ -44,11 +50,11 @@ async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image) -> None:
         DISPATCHED.labels("given-up").inc()
         return
     if image.attempts:
-        await forget_cached(ports, image)
+        await announce(ports, image)
     await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), image.priority)
     queued = await ports.images.mark_queued(image.id, image.attempts, policy.stale_after)
     if queued is not None:
-        await forget_cached(ports, queued)
+        await announce(ports, queued)
     DISPATCHED.labels("published").inc()
     log.info("image dispatched", image_id=str(image.id), request_id=image.request_id, attempts=image.attempts)
 

@@ -17,7 +17,8 @@ from common.errors import BlobNotFound, PictureRefused, RenderInterrupted, Unava
 from common.images import Failure, FailureCode, Image, Result, RetryPolicy
 from common.messages import Job
 from common.ports import Bucket, Ports, Renderer
-from common.telemetry import CACHE_LOST_INVALIDATIONS, DEAD_LETTERS, IN_PROGRESS, PROCESS_SECONDS, PROCESSED, log
+from common.telemetry import DEAD_LETTERS, IN_PROGRESS, PROCESS_SECONDS, PROCESSED, log
+from common.usecases.announce import announce
 
 # A failed image's dead letter is sent at once; the dispatcher does only if that has not been confirmed after this time.
 DEAD_LETTER_GRACE = timedelta(seconds=10)
@@ -36,7 +37,7 @@ async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy,
         PROCESSED.labels("not-claimed").inc()
         log.info("job not claimed: the image is gone, final or in other hands")
         return
-    await forget_cached(ports, image)
+    await announce(ports, image)
     try:
         with IN_PROGRESS.track_inprogress():
             async with _lease_kept(ports, image, policy.lease):
@@ -82,7 +83,7 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
         await ports.blobs.delete(Bucket.PROCESSED, image.result_key)
         return
     PROCESSED.labels("completed").inc()
-    await forget_cached(ports, completed)
+    await announce(ports, completed)
     log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
 
 
@@ -93,7 +94,7 @@ async def fail_image(ports: Ports, image: Image, failure: Failure) -> None:
         PROCESSED.labels("fenced").inc()
         return
     PROCESSED.labels(failure.code).inc()
-    await forget_cached(ports, failed)
+    await announce(ports, failed)
     log.warning("image failed", code=failure.code, detail=failure.detail, attempt=image.attempts)
     try:
         await send_dead_letter(ports, failed, failure)
@@ -108,15 +109,6 @@ async def send_dead_letter(ports: Ports, image: Image, failure: Failure) -> None
     DEAD_LETTERS.labels(failure.code).inc()
 
 
-async def forget_cached(ports: Ports, image: Image) -> None:
-    """Readers must not see an older version than this; where the cache is away, its entries' short life covers for it."""
-    try:
-        await ports.cache.invalidate(image.id, image.version)
-    except Unavailable as error:
-        CACHE_LOST_INVALIDATIONS.inc()
-        log.debug("cache not invalidated", reason=error.reason)
-
-
 async def _retry_or_fail(ports: Ports, image: Image, retry: RetryPolicy, failure: Failure, *, outage: bool) -> None:
     if retry.gives_up(image, outage=outage):
         await fail_image(ports, image, failure)
@@ -125,7 +117,7 @@ async def _retry_or_fail(ports: Ports, image: Image, retry: RetryPolicy, failure
     queued = await ports.images.retry(image.id, image.attempts, delay, outage=outage)
     PROCESSED.labels("retried" if queued else "fenced").inc()
     if queued is not None:
-        await forget_cached(ports, queued)
+        await announce(ports, queued)
         log.warning(
             "image will be retried", after_seconds=round(delay.total_seconds(), 3), detail=failure.detail, attempt=image.attempts
         )
@@ -136,7 +128,7 @@ async def _give_back(ports: Ports, image: Image) -> None:
     try:
         queued = await ports.images.retry(image.id, image.attempts, timedelta(0), outage=True)
         if queued is not None:
-            await forget_cached(ports, queued)
+            await announce(ports, queued)
     except Unavailable as error:
         log.warning("lease left to end by itself", reason=error.reason)
 

@@ -1,6 +1,8 @@
 """Take a picture in: after this returns, it ends as completed or failed, whatever crashes or is away meanwhile."""
 
 import asyncio
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,11 +10,11 @@ from pathlib import Path
 from uuid6 import uuid7
 
 from common.errors import ImageProcessorError, Unavailable
-from common.images import Image, Principal, Priority
+from common.images import IdempotencyKey, Image, Principal, Priority
 from common.messages import Job
 from common.ports import Bucket, Ports
 from common.processing import Processing
-from common.telemetry import PUBLISH_DEFERRED, log
+from common.telemetry import PUBLISH_DEFERRED, REPLAYED, log
 
 # The gateway publishes at once; the dispatcher does only if that has not been confirmed after this time.
 FIRST_DISPATCH = timedelta(seconds=5)
@@ -32,11 +34,21 @@ class Upload:
     processing: Processing
     priority: Priority
     request_id: str
+    idempotency_key: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that the client sent."""
+        parts = (self.sha256, self.filename, self.processing.canonical, self.priority)
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 async def submit_upload(ports: Ports, principal: Principal, upload: Upload, stale_after: timedelta) -> Image:
     """→ the image as `uploaded`. Order: object, row, message. Raises Unavailable where the object store or the database is away,
-    and then leaves nothing behind."""
+    and then leaves nothing behind.
+
+    With an idempotency key that the caller has used for the same upload: that one's image, and nothing new is stored. Raises
+    IdempotencyMismatch where it was for another."""
     now = datetime.now(UTC)
     image = Image(
         id=uuid7(),
@@ -53,12 +65,17 @@ async def submit_upload(ports: Ports, principal: Principal, upload: Upload, stal
         updated_at=now,
         request_id=upload.request_id,
     )
+    key = IdempotencyKey(text=upload.idempotency_key, fingerprint=upload.fingerprint) if upload.idempotency_key else None
     try:
         await ports.blobs.put(Bucket.RAW, image.raw_key, upload.path, image.content_type)
-        await ports.images.add(image, FIRST_DISPATCH)
+        accepted = await ports.images.add(image, FIRST_DISPATCH, key)
     except (ImageProcessorError, asyncio.CancelledError):
         await asyncio.shield(_take_back(ports, image))
         raise
+    if accepted.id != image.id:
+        REPLAYED.inc()
+        await asyncio.shield(_take_back(ports, image))
+        return accepted
     await _publish(ports, image, stale_after)
     return image
 

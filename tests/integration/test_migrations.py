@@ -58,7 +58,7 @@ async def checked(url: str) -> None:
 async def test_up_down_and_up_again(url: str) -> None:
     await asyncio.to_thread(upgrade, url)
     assert await on(url, current_revision) == head_revision()
-    assert await on(url, _tables) == {"alembic_version", "images"}
+    assert await on(url, _tables) == {"alembic_version", "idempotency_keys", "images"}
 
     await on(url, lambda connection: command.downgrade(config_for(connection), "base"))
     assert await on(url, current_revision) is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from common.adapters.memory import MemoryQueue, MemoryStatusCache
+from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
 from common.errors import PictureRefused, RenderInterrupted, Unavailable
 from common.images import FailureCode, Image, ImageStatus, RetryPolicy
 from common.messages import Job
@@ -51,7 +51,13 @@ class World:
         self.images, self.blobs, self.queue, self.cache = FakeImageStore(), FakeBlobStore(), MemoryQueue(), MemoryStatusCache()
         self.renderer = ScriptedRenderer()
         self.ports = Ports(
-            images=self.images, blobs=self.blobs, queue=self.queue, jobs=self.queue, cache=self.cache, tokens=FakeTokenVerifier({})
+            images=self.images,
+            blobs=self.blobs,
+            queue=self.queue,
+            jobs=self.queue,
+            cache=self.cache,
+            notifier=MemoryStatusNotifier(),
+            tokens=FakeTokenVerifier({}),
         )
         self.image = builders.image()
         self.job = Job(image_id=self.image.id, request_id=self.image.request_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.adapters.memory import MemoryQueue, MemoryStatusCache
+from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
 from common.errors import ImageNotFound, Unavailable
 from common.images import Image, ImageStatus, Principal, Priority
 from common.ports import Ports
@@ -25,7 +25,13 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.images, self.blobs, self.queue, self.cache = FakeImageStore(), FakeBlobStore(), MemoryQueue(), MemoryStatusCache()
         self.ports = Ports(
-            images=self.images, blobs=self.blobs, queue=self.queue, jobs=self.queue, cache=self.cache, tokens=FakeTokenVerifier({})
+            images=self.images,
+            blobs=self.blobs,
+            queue=self.queue,
+            jobs=self.queue,
+            cache=self.cache,
+            notifier=MemoryStatusNotifier(),
+            tokens=FakeTokenVerifier({}),
         )
         path = folder / "upload"
         path.write_bytes(b"a picture")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Index, RowMapping, Table, Text, TypeDecorator, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Index, RowMapping, Table, Text, TypeDecorator, false, text
 from sqlmodel import Field, SQLModel
 
 from common.images import Failure, FailureCode, Image, ImageStatus, Priority, Result
@@ -24,7 +24,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class ImageRow(SQLModel, table=True):
-    """`dispatch_after`: from when the row is due; null once it is settled. `last_due`: what that was before it was last taken."""
+    """`deleted`: seen by nobody, and there only until what belongs to it is removed. `dispatch_after`: from when the row is due;
+    null once it is settled. `last_due`: what that was before it was last taken."""
 
     __tablename__ = "images"
     __table_args__ = (
@@ -36,6 +37,7 @@ class ImageRow(SQLModel, table=True):
         CheckConstraint("(status = 'completed') = (result_key IS NOT NULL)", name="images_result"),
         # No accepted image may be forgotten.
         CheckConstraint("dispatch_after IS NOT NULL OR status IN ('completed', 'failed')", name="images_unsettled_is_due"),
+        CheckConstraint("dispatch_after IS NOT NULL OR NOT deleted", name="images_deleted_is_due"),
         Index(
             "images_due",
             "dispatch_after",
@@ -74,10 +76,25 @@ class ImageRow(SQLModel, table=True):
     dispatch_after: datetime | None = Field(sa_type=UtcDateTime)
     last_due: datetime | None = Field(sa_type=UtcDateTime)
     request_id: str = Field(sa_type=Text)
+    deleted: bool = Field(sa_column_kwargs={"server_default": false()})
+
+
+class IdempotencyKeyRow(SQLModel, table=True):
+    """A key that an owner has used, for what upload (by its fingerprint), and the image that came of it."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("idempotency_keys_image", "image_id"),)
+
+    owner: str = Field(sa_type=Text, primary_key=True)
+    key: str = Field(sa_type=Text, primary_key=True)
+    fingerprint: str = Field(sa_type=Text)
+    image_id: UUID
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 METADATA = SQLModel.metadata
 IMAGES: Table = METADATA.tables["images"]
+KEYS: Table = METADATA.tables["idempotency_keys"]
 
 
 def new_row(image: Image) -> dict[str, Any]:
@@ -100,6 +117,7 @@ def new_row(image: Image) -> dict[str, Any]:
         "created_at": image.created_at,
         "updated_at": image.updated_at,
         "request_id": image.request_id,
+        "deleted": False,
     }
 
 
@@ -137,4 +155,5 @@ def to_image(row: RowMapping) -> Image:
         failure=failure,
         result=result,
         completed_at=row["completed_at"],
+        deleted=row["deleted"],
     )

@@ -1,21 +1,28 @@
-"""The ImageStore: a method is one statement in its own transaction. The clock is PostgreSQL's, or this process's for SQLite.
+"""The ImageStore: a method is one statement in its own transaction, or a few in one.
 
+The clock is PostgreSQL's, or this process's for SQLite.
 Does not make or change the table: see migrate.py.
 """
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Executable, Update, case, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Executable, Update, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.adapters.sql.engine import connected, open_engine
 from common.adapters.sql.migrate import current_revision, head_revision
-from common.adapters.sql.rows import IMAGES, UtcDateTime, new_row, to_image
-from common.errors import NotMigrated
-from common.images import Failure, Image, ImageStatus, Result
+from common.adapters.sql.rows import IMAGES, KEYS, UtcDateTime, new_row, to_image
+from common.errors import IdempotencyMismatch, NotMigrated
+from common.images import Failure, IdempotencyKey, Image, ImageStatus, Result
 
 _C = IMAGES.c
+# How long an idempotency key is its upload's.
+KEY_LIFE = timedelta(hours=24)
 _FINAL = (ImageStatus.COMPLETED, ImageStatus.FAILED)
 
 
@@ -30,12 +37,37 @@ class SqlImageStore:
     async def close(self) -> None:
         await self._engine.dispose()
 
-    async def add(self, image: Image, due_in: timedelta) -> None:
-        await self._execute(insert(IMAGES).values(**new_row(image), dispatch_after=self._after(due_in)))
+    async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
+        row = insert(IMAGES).values(**new_row(image), dispatch_after=self._after(due_in))
+        if key is None:
+            await self._execute(row)
+            return image
+        while True:
+            async with self._transaction() as connection:
+                if (await connection.execute(self._taking(key, image))).one_or_none() is not None:
+                    await connection.execute(row)
+                    return image
+                used = select(KEYS.c.fingerprint, IMAGES).join(IMAGES, _C.id == KEYS.c.image_id)
+                found = await connection.execute(used.where(KEYS.c.owner == image.owner, KEYS.c.key == key.text))
+                first = found.mappings().one_or_none()
+            if first is not None:
+                if first["fingerprint"] != key.fingerprint:
+                    raise IdempotencyMismatch("The Idempotency-Key was used for another upload; choose a new one for this.")
+                return to_image(first)
+            # The first one's image was deleted between the two statements: the key is free now.
 
     async def get(self, image_id: UUID) -> Image | None:
-        row = (await self._execute(select(IMAGES).where(_C.id == image_id))).mappings().one_or_none()
+        row = (await self._execute(select(IMAGES).where(_C.id == image_id, ~_C.deleted))).mappings().one_or_none()
         return to_image(row) if row is not None else None
+
+    async def page(self, *, owner: str | None, status: ImageStatus | None, before: UUID | None, limit: int) -> Sequence[Image]:
+        wanted = select(IMAGES).where(~_C.deleted).order_by(_C.id.desc()).limit(limit)
+        for column, value in ((_C.owner, owner), (_C.status, status)):
+            if value is not None:
+                wanted = wanted.where(column == value)
+        if before is not None:
+            wanted = wanted.where(_C.id < before)
+        return [to_image(row) for row in (await self._execute(wanted)).mappings()]
 
     async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
         return await self._changed(
@@ -48,7 +80,7 @@ class SqlImageStore:
         lease_ended = (_C.status == ImageStatus.PROCESSING) & (_C.dispatch_after <= self._now())
         return await self._changed(
             update(IMAGES)
-            .where(_C.id == image_id, or_(_C.status.in_((ImageStatus.UPLOADED, ImageStatus.QUEUED)), lease_ended))
+            .where(_C.id == image_id, ~_C.deleted, or_(_C.status.in_((ImageStatus.UPLOADED, ImageStatus.QUEUED)), lease_ended))
             .values(**self._now_in(ImageStatus.PROCESSING), attempts=_C.attempts + 1, dispatch_after=self._after(lease))
         )
 
@@ -91,7 +123,22 @@ class SqlImageStore:
         )
 
     async def settle(self, image_id: UUID) -> None:
-        await self._execute(update(IMAGES).where(_C.id == image_id, _C.status.in_(_FINAL)).values(dispatch_after=None))
+        await self._execute(update(IMAGES).where(_C.id == image_id, ~_C.deleted, _C.status.in_(_FINAL)).values(dispatch_after=None))
+
+    async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
+        marked = update(IMAGES).where(_C.id == image_id)
+        if owner is not None:
+            marked = marked.where(_C.owner == owner)
+        marked = marked.values(deleted=True, version=_C.version + 1, updated_at=self._now(), dispatch_after=self._after(due_in))
+        async with self._transaction() as connection:
+            row = (await connection.execute(marked.returning(IMAGES))).mappings().one_or_none()
+            if row is None:
+                return None
+            await connection.execute(delete(KEYS).where(KEYS.c.image_id == image_id))
+        return to_image(row)
+
+    async def remove(self, image_id: UUID) -> None:
+        await self._execute(delete(IMAGES).where(_C.id == image_id, _C.deleted))
 
     async def take_due(self, limit: int, hold: timedelta) -> list[Image]:
         # A CTE, because PostgreSQL may carry out a subquery more than once, and each time lock `limit` other rows.
@@ -128,6 +175,19 @@ class SqlImageStore:
                 f"The database is not migrated (found {found or 'nothing'}, need {need}); run: image-processor migrate"
             )
 
+    def _taking(self, key: IdempotencyKey, image: Image) -> Executable:
+        """Returns a row where the key was free, or was used too long ago; waits for whoever is using it at this moment."""
+        insert_key = postgresql.insert if self._has_clock else sqlite.insert
+        values = {"fingerprint": key.fingerprint, "image_id": image.id, "created_at": self._now()}
+        return (
+            insert_key(KEYS)
+            .values(owner=image.owner, key=key.text, **values)
+            .on_conflict_do_update(
+                index_elements=[KEYS.c.owner, KEYS.c.key], set_=values, where=KEYS.c.created_at <= self._after(-KEY_LIFE)
+            )
+            .returning(KEYS.c.image_id)
+        )
+
     async def _changed(self, statement: Update) -> Image | None:
         row = (await self._execute(statement.returning(IMAGES))).mappings().one_or_none()
         return to_image(row) if row is not None else None
@@ -135,6 +195,14 @@ class SqlImageStore:
     async def _execute(self, statement: Executable) -> CursorResult[Any]:
         async with connected(self._engine, self._time_limit_seconds) as connection:
             return await connection.execute(statement)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """For several statements. The first one has to write: SQLite then waits for the lock, where else it would fail."""
+        async with connected(self._engine, self._time_limit_seconds) as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED" if self._has_clock else "SERIALIZABLE")
+            async with connection.begin():
+                yield connection
 
     def _after(self, duration: timedelta) -> ColumnElement[datetime]:
         if self._has_clock:
@@ -157,4 +225,4 @@ class SqlImageStore:
 
 
 def _fenced(image_id: UUID, attempts: int) -> Update:
-    return update(IMAGES).where(_C.id == image_id, _C.attempts == attempts, _C.status.not_in(_FINAL))
+    return update(IMAGES).where(_C.id == image_id, _C.attempts == attempts, _C.status.not_in(_FINAL), ~_C.deleted)
