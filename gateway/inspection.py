@@ -19,7 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from common.errors import TooLarge, UnsupportedMedia
-from common.formats import ALLOWED, SNIFFED_BYTES, Format, orientation_in, sniff, upright_size
+from common.formats import ALLOWED, SNIFFED_BYTES, Format, Limits, orientation_in, sniff, upright_size
 
 # An honest header takes about a millisecond; one of a million tiny segments would take seconds.
 HEADER_CPU_SECONDS = 0.5
@@ -35,9 +35,10 @@ class Inspected:
     content_type: str
     width: int
     height: int
+    frames: int
 
 
-def inspect(path: Path, max_pixels: int) -> Inspected:
+def inspect(path: Path, limits: Limits) -> Inspected:
     """Raises UnsupportedMedia or TooLarge."""
     with _Metered(path) as file:
         kind = sniff(file.read(SNIFFED_BYTES))
@@ -46,10 +47,10 @@ def inspect(path: Path, max_pixels: int) -> Inspected:
         file.seek(0)
         with _one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            width, height, is_whole = _read_header(kind, file, max_pixels)
+            width, height, is_whole = _read_header(kind, file, limits.pixels)
     if not is_whole:
         raise UnsupportedMedia(f"The {kind.name} file is cut off: its end is missing. Send the whole file.")
-    return Inspected(content_type=kind.value, width=width, height=height)
+    return Inspected(content_type=kind.value, width=width, height=height, frames=1)
 
 
 def _why_unknown(path: Path) -> str:

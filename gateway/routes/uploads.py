@@ -81,9 +81,9 @@ async def upload(caller: Caller, gateway: InGateway, request: Request) -> Respon
 
 async def _submit(gateway: Gateway, caller: Principal, form: Form, request_id: str) -> Image:
     settings = gateway.settings
-    inspected = await asyncio.to_thread(inspect, form.path, settings.max_pixels)
+    inspected = await asyncio.to_thread(inspect, form.path, settings.limits)
     steps = processing.parse(form.texts.get("processing"))
-    steps.check_size(Format(inspected.content_type), (inspected.width, inspected.height), 1, settings.limits)
+    steps.check_size(Format(inspected.content_type), (inspected.width, inspected.height), inspected.frames, settings.limits)
     return await submit_upload(
         gateway.ports,
         caller,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.errors import TooLarge, UnsupportedMedia
+from common.formats import Limits
 from gateway.inspection import Inspected, inspect
 from tests.pictures import (
     PNG_SIGNATURE,
@@ -33,7 +34,7 @@ from tests.pictures import (
     with_segments,
 )
 
-LIMIT = 50_000_000
+LIMITS = Limits()
 UPLOAD = 10 << 20
 
 
@@ -42,9 +43,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "upload.gif"
 
 
-def _inspect(path: Path, content: bytes, max_pixels: int = LIMIT) -> Inspected:
+def _inspect(path: Path, content: bytes, limits: Limits = LIMITS) -> Inspected:
     path.write_bytes(content)
-    return inspect(path, max_pixels)
+    return inspect(path, limits)
 
 
 def _mpo() -> bytes:
@@ -71,7 +72,7 @@ def _mpo() -> bytes:
     ids=["jpeg", "progressive", "gray", "cmyk", "mpo", "jpeg+text", "jpeg+zeros", "png", "palette", "png+text"],
 )
 def test_a_picture_passes_by_its_content(path: Path, content: bytes, content_type: str) -> None:
-    assert _inspect(path, content) == Inspected(content_type=content_type, width=120, height=80)
+    assert _inspect(path, content) == Inspected(content_type=content_type, width=120, height=80, frames=1)
 
 
 @pytest.mark.parametrize("order", [">", "<"])
@@ -146,9 +147,9 @@ def test_a_header_that_claims_too_many_pixels_is_refused(path: Path, content: by
 
 
 def test_exactly_the_limit_is_allowed(path: Path) -> None:
-    assert _inspect(path, photo_png(100, 50), max_pixels=5000).height == 50
+    assert _inspect(path, photo_png(100, 50), limits=Limits(pixels=5000)).height == 50
     with pytest.raises(TooLarge):
-        _inspect(path, photo_png(100, 50), max_pixels=4999)
+        _inspect(path, photo_png(100, 50), limits=Limits(pixels=4999))
 
 
 @pytest.mark.parametrize("content", [photo_jpeg(640, 480), jpeg(photo(640, 480), progressive=True), photo_png(320, 240)])
@@ -230,7 +231,7 @@ def test_a_hostile_header_costs_little_time_and_memory(path: Path, content: byte
 def _outcome(path: Path) -> Inspected | UnsupportedMedia | TooLarge:
     """Anything else that comes out fails the test, a warning included."""
     try:
-        return inspect(path, LIMIT)
+        return inspect(path, LIMITS)
     except (UnsupportedMedia, TooLarge) as error:
         return error
 
@@ -279,7 +280,7 @@ def test_a_mutated_file_passes_or_is_refused_and_nothing_else(path: Path, data: 
 
     outcome = _outcome(path)
 
-    assert not isinstance(outcome, Inspected) or outcome.width * outcome.height <= LIMIT
+    assert not isinstance(outcome, Inspected) or outcome.width * outcome.height <= LIMITS.pixels
 
 
 _SEEDS = (with_exif(photo_jpeg(64, 48), exif_block(6)), _mpo(), photo_png(32, 24), png(photo(32, 24).convert("P")))
