@@ -6,11 +6,11 @@ Gateway and worker both ask here, so that they never disagree on what a file is 
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
-from mmap import mmap
 
 # The first bytes of a file that `sniff` wants.
 SNIFFED_BYTES = 16
 _ORIENTATION = 0x0112
+_SHORT = 3
 
 
 class Format(StrEnum):
@@ -97,74 +97,3 @@ def orientation_in(exif: object) -> int:
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
     """The size once the orientation is applied: 5 to 8 lie on their side."""
     return (height, width) if orientation >= 5 else (width, height)
-
-
-@dataclass(frozen=True, slots=True)
-class TiffDirectory:
-    """A TIFF's first directory, by tag: the kind of its values, their count, and where they are. Nothing is read before it is asked
-    for, so that a directory that claims gigabytes costs nothing. Source: TIFF 6.0, section 2 (IFD)."""
-
-    data: bytes | mmap
-    order: str
-    entries: dict[int, tuple[int, int, int]]
-
-    def numbers(self, tag: int, most: int = 1) -> tuple[int, ...]:
-        """Unsigned integers; none where the tag is missing. Raises ValueError where they are no such, or more than `most`."""
-        kind, count, position = self.entries.get(tag, (_SHORT, 0, 0))
-        if kind not in _UNSIGNED or count > most:
-            raise ValueError(f"tag {tag} has {count} values of kind {kind}")
-        letter, size = _UNSIGNED[kind]
-        return struct.unpack(f"{self.order}{count}{letter}", self._stored(position, count * size))
-
-    def content(self, tag: int) -> bytes:
-        """Bytes; none where the tag is missing. Raises ValueError where they reach beyond the file."""
-        kind, count, position = self.entries.get(tag, (_UNDEFINED, 0, 0))
-        if kind not in (_BYTE, _UNDEFINED):
-            raise ValueError(f"tag {tag} is of kind {kind}")
-        return self._stored(position, count)
-
-    def _stored(self, position: int, size: int) -> bytes:
-        """The values, which stand in the entry itself where they fit."""
-        if size > 4:
-            (position,) = struct.unpack(f"{self.order}I", self.data[position : position + 4])
-        if position + size > len(self.data):
-            raise ValueError("a value beyond the end of the file")
-        return bytes(self.data[position : position + size])
-
-
-_BYTE, _SHORT, _UNDEFINED = 1, 3, 7
-_UNSIGNED = {_BYTE: ("B", 1), _SHORT: ("H", 2), 4: ("I", 4)}
-
-
-def first_directory(tiff: bytes | mmap) -> TiffDirectory:
-    """Raises ValueError where there is none. Where a tag stands twice, the first one counts."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
-        raise ValueError("no TIFF")
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, directory)
-        entries: dict[int, tuple[int, int, int]] = {}
-        for position in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, kind, values = struct.unpack_from(f"{order}HHI", tiff, position)
-            entries.setdefault(tag, (kind, values, position + 8))
-    except struct.error:
-        raise ValueError("the directory reaches beyond the end of the file") from None
-    return TiffDirectory(tiff, order, entries)
-
-
-def bmp_size(head: bytes) -> tuple[int, int]:
-    """Of a BMP, by its first 26 bytes; a negative height only says that the rows go downwards. Raises ValueError."""
-    try:
-        if struct.unpack_from("<I", head, 14) == (_OS2_HEADER,):
-            width, height = struct.unpack_from("<HH", head, 18)
-        else:
-            width, height = struct.unpack_from("<ii", head, 18)
-    except struct.error:
-        raise ValueError("the header is cut off") from None
-    if width < 1 or height == 0:
-        raise ValueError("no pixels")
-    return width, abs(height)
-
-
-_OS2_HEADER = 12
