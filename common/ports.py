@@ -25,7 +25,7 @@ class ImageStore(Protocol):
     Every row that is not settled has a moment from which somebody should put it on the queue (again): *due*.
     A write that takes `attempts` is fenced: it happens only while the row exists, has that number and is not final;
     else the answer is None (or False), and nothing was changed. Each visible change adds 1 to the version.
-    A row that is marked as deleted is found by `mark_deleted` and `take_due` alone.
+    A row that is marked as deleted is found by `take_due` and `remove` alone.
     """
 
     async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
@@ -64,14 +64,16 @@ class ImageStore(Protocol):
 
     async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
         """No reader finds the image from now on, no worker's write succeeds, and its idempotency key is free. The row itself stays,
-        due, until it is removed. Again: the same. None where there is no row, or it is not of that owner (None: anybody's)."""
+        due, until it is removed. None where there is no row, it is marked already, or it is not of that owner (None: anybody's).
+        Of concurrent calls one succeeds."""
 
     async def remove(self, image_id: UUID) -> None:
         """Drops a row that is marked as deleted."""
 
-    async def take_due(self, limit: int, hold: timedelta) -> list[Image]:
+    async def take_due(self, limit: int, hold: timedelta, *, deleted: bool = False) -> list[Image]:
         """Up to `limit` due rows, oldest due first, each made due again only after `hold`; those in `processing` (their lease has
-        ended) become `queued`. Deleted ones are among them. Of concurrent callers no two get the same row."""
+        ended) become `queued`. Either those that are marked as deleted or the others. Of concurrent callers no two get the same
+        row."""
 
     async def make_all_due(self) -> int:
         """All rows that are not settled are due now; for a process that knows it is the only one. → how many."""

@@ -111,7 +111,7 @@ class FakeImageStore:
 
     async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
         row = self.rows.get(image_id)
-        if row is None or owner not in (None, row.image.owner):
+        if row is None or row.image.deleted or owner not in (None, row.image.owner):
             return None
         self.keys = {name: key for name, key in self.keys.items() if key.image_id != image_id}
         return self._change(row, due_in, deleted=True)
@@ -121,19 +121,22 @@ class FakeImageStore:
         if row and row.image.deleted:
             del self.rows[image_id]
 
-    async def take_due(self, limit: int, hold: timedelta) -> list[Image]:
-        due = sorted((row.due, row.image.id) for row in self.rows.values() if row.due and self._is_due(row))
+    async def take_due(self, limit: int, hold: timedelta, *, deleted: bool = False) -> list[Image]:
+        rows = [row for row in self.rows.values() if row.image.deleted is deleted]
+        due = sorted((row.due, row.image.id) for row in rows if row.due and self._is_due(row))
         taken = [self.rows[image_id] for _, image_id in due[:limit]]
+        due_again = self._clock() + hold
         for row in taken:
             if row.image.status is ImageStatus.PROCESSING:
                 self._queue(row, hold)
-            row.due = self._clock() + hold
+            row.due = due_again
         return [row.image for row in taken]
 
     async def make_all_due(self) -> int:
         unsettled = [row for row in self.rows.values() if row.due]
+        now = self._clock()
         for row in unsettled:
-            row.due = self._clock()
+            row.due = now
         return len(unsettled)
 
     async def check(self) -> None:

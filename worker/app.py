@@ -5,6 +5,7 @@ Promises that after `stop` is set it takes nothing new, finishes what runs withi
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from common.images import RetryPolicy
@@ -13,6 +14,7 @@ from common.ports import Ports
 from common.serving import listen, serve
 from common.settings import Settings
 from common.telemetry import log
+from common.usecases.delete_image import finish_due_deletions
 from common.usecases.dispatch_due import DispatchPolicy, dispatch_until_none_is_due
 from common.usecases.process_image import ProcessPolicy, process_image
 from common.usecases.wait_for_database import sleep_or_stop, wait_for_database
@@ -31,7 +33,10 @@ async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, w
         if with_health:
             listener = listen(settings.worker_host, settings.worker_port, "WORKER_PORT")
             tasks.create_task(serve(create_health_app(ports), listener, drained, 1))
-        tasks.create_task(_dispatch(settings, ports, stop))
+        policy = DispatchPolicy(stale_after=timedelta(seconds=settings.stale_seconds), retry=retry_policy(settings))
+        tasks.create_task(_repeat(settings, stop, lambda: dispatch_until_none_is_due(ports, policy)))
+        # On its own: an object store that is away holds up deletions, and nothing else.
+        tasks.create_task(_repeat(settings, stop, lambda: finish_due_deletions(ports)))
         try:
             await _consume(settings, ports, renderer, stop)
         finally:
@@ -52,10 +57,9 @@ async def _consume(settings: Settings, ports: Ports, renderer: RenderPool, stop:
     await consume(ports.jobs, handle, capacity, stop, settings.shutdown_seconds)
 
 
-async def _dispatch(settings: Settings, ports: Ports, stop: asyncio.Event) -> None:
-    policy = DispatchPolicy(stale_after=timedelta(seconds=settings.stale_seconds), retry=retry_policy(settings))
+async def _repeat(settings: Settings, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
     while not stop.is_set():
-        await dispatch_until_none_is_due(ports, policy)
+        await work()
         # Jitter, so that many workers do not ask at the same moment.
         await sleep_or_stop(stop, settings.dispatch_interval_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
 

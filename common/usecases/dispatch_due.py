@@ -12,7 +12,6 @@ from common.messages import Job
 from common.ports import Ports
 from common.telemetry import DISPATCHED, log
 from common.usecases.announce import announce
-from common.usecases.delete_image import finish_deletion
 from common.usecases.process_image import fail_image, send_dead_letter
 
 BATCH = 100
@@ -35,10 +34,6 @@ async def dispatch_due(ports: Ports, policy: DispatchPolicy) -> int:
 
 
 async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image) -> None:
-    if image.deleted:
-        await finish_deletion(ports, image)
-        DISPATCHED.labels("deleted").inc()
-        return
     if image.status.is_final:
         if image.failure is not None:
             await send_dead_letter(ports, image, image.failure)

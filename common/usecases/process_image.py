@@ -92,6 +92,7 @@ async def fail_image(ports: Ports, image: Image, failure: Failure) -> None:
     failed = await ports.images.fail(image.id, image.attempts, failure, DEAD_LETTER_GRACE)
     if failed is None:
         PROCESSED.labels("fenced").inc()
+        await _drop_result_of_deleted(ports, image)
         return
     PROCESSED.labels(failure.code).inc()
     await announce(ports, failed)
@@ -116,21 +117,35 @@ async def _retry_or_fail(ports: Ports, image: Image, retry: RetryPolicy, failure
     delay = retry.delay(image.attempts)
     queued = await ports.images.retry(image.id, image.attempts, delay, outage=outage)
     PROCESSED.labels("retried" if queued else "fenced").inc()
-    if queued is not None:
-        await announce(ports, queued)
-        log.warning(
-            "image will be retried", after_seconds=round(delay.total_seconds(), 3), detail=failure.detail, attempt=image.attempts
-        )
+    if queued is None:
+        await _drop_result_of_deleted(ports, image)
+        return
+    await announce(ports, queued)
+    log.warning(
+        "image will be retried", after_seconds=round(delay.total_seconds(), 3), detail=failure.detail, attempt=image.attempts
+    )
 
 
 async def _give_back(ports: Ports, image: Image) -> None:
     """This worker is stopping: the next one may have the image at once, and the picture is not to blame."""
     try:
         queued = await ports.images.retry(image.id, image.attempts, timedelta(0), outage=True)
-        if queued is not None:
+        if queued is None:
+            await _drop_result_of_deleted(ports, image)
+        else:
             await announce(ports, queued)
     except Unavailable as error:
-        log.warning("lease left to end by itself", reason=error.reason)
+        log.warning("lease left to end by itself", service=error.service, reason=error.reason)
+
+
+async def _drop_result_of_deleted(ports: Ports, image: Image) -> None:
+    """For an attempt that ended between storing its result and naming it. Where there is a row, that may name the result after all
+    (the answer to the completion was lost), and knows every attempt's key when it is deleted."""
+    try:
+        if await ports.images.get(image.id) is None:
+            await ports.blobs.delete(Bucket.PROCESSED, image.result_key)
+    except Unavailable as error:
+        log.warning("result left for the sweeper", service=error.service, reason=error.reason)
 
 
 @asynccontextmanager

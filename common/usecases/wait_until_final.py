@@ -15,7 +15,7 @@ POLL_SECONDS = 1.0
 async def wait_until_final(ports: Ports, principal: Principal, image_id: UUID, seconds: float) -> Image:
     """→ the image as soon as it is final, or after that time as it is then. Raises ImageNotFound at once, or when it is deleted."""
     image = await get_image(ports, principal, image_id)
-    if image.status.is_final:
+    if image.status.is_final or seconds <= 0:
         return image
     deadline = asyncio.get_running_loop().time() + seconds
     try:

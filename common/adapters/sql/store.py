@@ -10,13 +10,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Executable, Update, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Executable,
+    Update,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.adapters.sql.engine import connected, open_engine
 from common.adapters.sql.migrate import current_revision, head_revision
-from common.adapters.sql.rows import IMAGES, KEYS, UtcDateTime, new_row, to_image
+from common.adapters.sql.rows import IMAGES, KEYS, NOT_COMPLETED, UtcDateTime, new_row, to_image
 from common.errors import IdempotencyMismatch, NotMigrated
 from common.images import Failure, IdempotencyKey, Image, ImageStatus, Result
 
@@ -42,19 +56,17 @@ class SqlImageStore:
         if key is None:
             await self._execute(row)
             return image
-        while True:
-            async with self._transaction() as connection:
-                if (await connection.execute(self._taking(key, image))).one_or_none() is not None:
-                    await connection.execute(row)
-                    return image
-                used = select(KEYS.c.fingerprint, IMAGES).join(IMAGES, _C.id == KEYS.c.image_id)
-                found = await connection.execute(used.where(KEYS.c.owner == image.owner, KEYS.c.key == key.text))
-                first = found.mappings().one_or_none()
-            if first is not None:
-                if first["fingerprint"] != key.fingerprint:
-                    raise IdempotencyMismatch("The Idempotency-Key was used for another upload; choose a new one for this.")
-                return to_image(first)
-            # The first one's image was deleted between the two statements: the key is free now.
+        async with self._transaction() as connection:
+            if (await connection.execute(self._taking(key, image))).one_or_none() is not None:
+                await connection.execute(row)
+                return image
+            # The statement above has locked the key, so that its image is there: no deletion gets past that.
+            used = select(KEYS.c.fingerprint, IMAGES).join(IMAGES, _C.id == KEYS.c.image_id)
+            found = await connection.execute(used.where(KEYS.c.owner == image.owner, KEYS.c.key == key.text))
+            first = found.mappings().one()
+        if first["fingerprint"] != key.fingerprint:
+            raise IdempotencyMismatch("The Idempotency-Key was used for another upload; choose a new one for this.")
+        return to_image(first)
 
     async def get(self, image_id: UUID) -> Image | None:
         row = (await self._execute(select(IMAGES).where(_C.id == image_id, ~_C.deleted))).mappings().one_or_none()
@@ -62,9 +74,14 @@ class SqlImageStore:
 
     async def page(self, *, owner: str | None, status: ImageStatus | None, before: UUID | None, limit: int) -> Sequence[Image]:
         wanted = select(IMAGES).where(~_C.deleted).order_by(_C.id.desc()).limit(limit)
-        for column, value in ((_C.owner, owner), (_C.status, status)):
-            if value is not None:
-                wanted = wanted.where(column == value)
+        if owner is not None:
+            wanted = wanted.where(_C.owner == owner)
+        if status is not None:
+            # In the statement's text, for which PostgreSQL plans by how frequent this very status is. A plan for any status, which
+            # it else comes to after a few calls, would read the whole table for a rare one.
+            wanted = wanted.where(_C.status == bindparam("status", status, _C.status.type, literal_execute=True))
+        if status not in (None, ImageStatus.COMPLETED):
+            wanted = wanted.where(NOT_COMPLETED)
         if before is not None:
             wanted = wanted.where(_C.id < before)
         return [to_image(row) for row in (await self._execute(wanted)).mappings()]
@@ -126,7 +143,7 @@ class SqlImageStore:
         await self._execute(update(IMAGES).where(_C.id == image_id, ~_C.deleted, _C.status.in_(_FINAL)).values(dispatch_after=None))
 
     async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
-        marked = update(IMAGES).where(_C.id == image_id)
+        marked = update(IMAGES).where(_C.id == image_id, ~_C.deleted)
         if owner is not None:
             marked = marked.where(_C.owner == owner)
         marked = marked.values(deleted=True, version=_C.version + 1, updated_at=self._now(), dispatch_after=self._after(due_in))
@@ -140,11 +157,11 @@ class SqlImageStore:
     async def remove(self, image_id: UUID) -> None:
         await self._execute(delete(IMAGES).where(_C.id == image_id, _C.deleted))
 
-    async def take_due(self, limit: int, hold: timedelta) -> list[Image]:
+    async def take_due(self, limit: int, hold: timedelta, *, deleted: bool = False) -> list[Image]:
         # A CTE, because PostgreSQL may carry out a subquery more than once, and each time lock `limit` other rows.
         due = (
             select(_C.id)
-            .where(_C.dispatch_after <= self._now())
+            .where(_C.dispatch_after <= self._now(), _C.deleted if deleted else ~_C.deleted)
             .order_by(_C.dispatch_after, _C.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
