@@ -1,7 +1,6 @@
 """Tokens and key sets made with `cryptography` alone, so that they come from another program than the one under test."""
 
 import base64
-import hashlib
 import hmac
 import json
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ SUBJECT = "5f1e0a52-7d0c-4a55-9a0e-3b1f6c2d0001"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 OTHER_RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
+P384_KEY = ec.generate_private_key(ec.SECP384R1())
 HASHES: Mapping[str, hashes.HashAlgorithm] = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 PEM = RSA_KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 DER = RSA_KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -57,6 +57,15 @@ def signature(algorithm: str, message: bytes, key: rsa.RSAPrivateKey = RSA_KEY) 
             return r.to_bytes(32, "big") + s.to_bytes(32, "big")
         case _:
             return key.sign(message, padding.PKCS1v15(), hash_)
+
+
+def der_signature(message: bytes) -> bytes:
+    return EC_KEY.sign(message, ec.ECDSA(hashes.SHA256()))
+
+
+def p384_signature(message: bytes) -> bytes:
+    r, s = decode_dss_signature(P384_KEY.sign(message, ec.ECDSA(hashes.SHA384())))
+    return r.to_bytes(48, "big") + s.to_bytes(48, "big")
 
 
 def raw_token(header: bytes, payload: bytes, sign: Callable[[bytes], bytes] = lambda m: signature("RS256", m)) -> str:
@@ -102,4 +111,4 @@ def signed(algorithm: str, kid: str, **how: Any) -> str:
 
 
 def hmac_signed(secret: bytes, algorithm: str = "HS256") -> str:
-    return raw_token(header(alg=algorithm), claims(), lambda m: hmac.digest(secret, m, hashlib.sha256))
+    return raw_token(header(alg=algorithm), claims(), lambda m: hmac.digest(secret, m, f"sha{algorithm[2:]}"))

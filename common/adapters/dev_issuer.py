@@ -26,7 +26,7 @@ from jose.backends.base import Key
 from jose.backends.cryptography_backend import CryptographyRSAKey
 from jose.exceptions import JOSEError
 
-from common.adapters.keycloak import MIN_RSA_BITS, read_jwks
+from common.adapters.keycloak.keys import MIN_RSA_BITS, read_jwks
 from common.errors import WrongConfiguration
 
 ALGORITHM = "RS256"

@@ -10,7 +10,9 @@ import respx
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from prometheus_client import REGISTRY
 
-from common.adapters.keycloak import MAX_JWKS_BYTES, RemoteJwks, read_jwks
+from common.adapters.keycloak import RemoteJwks
+from common.adapters.keycloak.keys import read_jwks
+from common.adapters.keycloak.remote import MAX_JWKS_BYTES
 from common.errors import Unavailable
 from tests.minting import ISSUER, OTHER_RSA_KEY, RSA_KEY, b64, ec_jwk, jwks, number, rsa_jwk
 
