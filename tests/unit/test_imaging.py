@@ -37,6 +37,7 @@ from tests.pictures import (
 )
 from worker.decoding import decode
 from worker.imaging import render_file
+from worker.steps import carried_out
 
 LIMIT = 50_000_000
 DEFAULT = "resize:800|grayscale"
@@ -200,8 +201,9 @@ def test_decoding_at_a_reduced_size_equals_the_plain_way(size: tuple[int, int], 
     plain = upright.convert("L").resize((100, height), Image.Resampling.LANCZOS)
 
     # when
-    decoded = decode(content, processing.parse("resize:100|grayscale"), Limits())
-    image = next(decoded.frames).image
+    wanted = processing.parse("resize:100|grayscale")
+    decoded = decode(content, wanted, Limits())
+    image = carried_out(wanted, next(decoded.frames).image, decoded.size)
 
     # then
     assert (image.size, decoded.size) == ((100, height), upright.size)

@@ -11,7 +11,11 @@ _SPEAKS_OF = {"RGB": ("L", "RGB"), "GRAY": ("L",), "CMYK": ("CMYK",)}
 
 def foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
     """The embedded profile, unless there is none, it is broken, or it is sRGB by its own word."""
-    data: Any = picture.info.get("icc_profile")
+    return profile_in(picture.info.get("icc_profile"))
+
+
+def profile_in(data: object) -> ImageCms.ImageCmsProfile | None:
+    """As `foreign_profile`, for whoever has the bytes, or none."""
     if not isinstance(data, bytes):
         return None
     try:

@@ -5,11 +5,8 @@ Raises Damaged, ValueError, or whatever struct and zlib raise on bytes that make
 
 import struct
 import zlib
-from collections.abc import Callable
 
-from PIL import Image, ImageChops
-
-MID_GRAY = (127, 128)
+from PIL import Image
 
 
 class Damaged(Exception):
@@ -59,18 +56,3 @@ def _inflated_bytes(pieces: list[memoryview], enough: int) -> int:
             count += len(inflater.decompress(rest, 1 << 16))
             rest = inflater.unconsumed_tail
     return count
-
-
-def check_filled_jpeg(picture: Image.Image, jpeg: bytes, scan: int, decode: Callable[[bytes], Image.Image]) -> None:
-    """For scans that end early with an end marker all the same: libjpeg fills up with mid-gray. Where the last pixel is that, bytes
-    are added to the last scan: a complete one ends before them and looks the same, an incomplete one takes them for what it lacks.
-    `scan` is where the first one begins."""
-    end = jpeg.index(b"\xff\xd9", scan)
-    width, height = picture.size
-    corner = picture.getpixel((width - 1, height - 1))
-    levels = corner if isinstance(corner, tuple) else (corner,)
-    if not all(level in MID_GRAY for level in levels):
-        return
-    padded = decode(jpeg[:end] + bytes(range(1, 128)) + jpeg[end:])
-    if ImageChops.difference(picture, padded).getbbox() is not None:
-        raise Damaged("the scan ends early")

@@ -1,66 +1,104 @@
-"""JPEG, decoded no larger than is needed."""
+"""JPEG, decoded no larger than is needed. Arithmetic, lossless and hierarchical coding, and 12 bits a sample, are refused."""
 
-import io
+from typing import Any
 
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 
 from common.formats import Format, Limits, orientation_in, upright_size
-from common.processing import Filter, Processing, Resize
-from worker.decoding.colour import foreign_profile, to_srgb
-from worker.decoding.intact import check_filled_jpeg
-from worker.decoding.picture import Decoded, Frame, check_limits, check_output, turned_upright
+from common.processing import Filter, Fit, Processing, Resize, Size
+from worker.decoding.colour import profile_in, to_srgb
+from worker.decoding.intact import Damaged
+from worker.decoding.jpeg_layout import JpegLayout, read_layout
+from worker.decoding.picture import Decoded, Frame, check_limits, check_memory, check_output, turned_upright
 
 GRAYSCALE = Filter(name="grayscale")
-
-
-class _Jpeg(JpegImageFile):
-    def _read_dpi_from_exif(self) -> None:
-        """Pillow would parse all of the EXIF for the resolution, and a hostile block costs gigabytes."""
+# By the number of components: the mode, and Pillow's raw mode. CMYK is stored inverted, as Adobe does and all others follow.
+_MODES = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
+# As much as a decoder reads ahead of what it needs, 64 bits.
+_PADDING, _ONE_MORE = b"\xff\0" * 8, b"\xff\0"
 
 
 def decode_jpeg(data: bytes, processing: Processing, limits: Limits) -> Decoded:
-    stream = io.BytesIO(data)
-    picture = _Jpeg(stream)
-    check_limits(Format.JPEG, picture.size, 1, limits)
-    orientation = orientation_in(picture.info.get("exif"))
-    upright = upright_size(*picture.size, orientation)
+    layout = read_layout(data)
+    check_limits(Format.JPEG, layout.size, 1, limits)
+    orientation = orientation_in(layout.exif)
+    upright = upright_size(*layout.size, orientation)
     check_output(Format.JPEG, upright, 1, processing, limits)
-    profile = foreign_profile(picture)
+    profile = profile_in(layout.profile)
+    mode, raw_mode = _MODES[len(layout.components)]
+    if mode == "RGB" and GRAYSCALE in processing.steps and profile is None:
+        mode = raw_mode = "L"  # a foreign profile needs the colours
     resize = _leading_resize(processing)
-    mode = "L" if GRAYSCALE in processing.steps and profile is None else None
-
-    def draft(picture: JpegImageFile) -> tuple[float, float, float, float] | None:
-        """Lets libjpeg decode at a half, a quarter or an eighth, but no less than twice the size wanted; only the luma, where gray
-        is wanted (a foreign profile needs the colours). → where the whole picture is in the reduced one."""
-        if resize is None:
-            return None
-        # Only the stored side that becomes the width counts: the other one may be a single pixel.
-        stored_width, stored_height = upright_size(2 * (resize.width or 0), 1, orientation)
-        drafted = picture.draft(mode, (stored_width, stored_height))
-        return drafted[1] if drafted else None
-
-    def loaded(jpeg: bytes) -> Image.Image:
-        again = _Jpeg(io.BytesIO(jpeg))
-        draft(again)
-        again.load()
-        return again
-
-    scan, box = stream.tell(), draft(picture)
-    picture.load()
-    check_filled_jpeg(picture, data, scan, loaded)
-    image = to_srgb(picture, profile)
-    if resize is not None and box is not None:
-        target = resize.size_after(upright)
-        image = image.resize(upright_size(*target, orientation), Image.Resampling.LANCZOS, box=box)
+    target = upright_size(*resize.size_after(upright), orientation) if resize else layout.size
+    reduction = _reduction(layout.size, target, resize) if resize else 1
+    image = to_srgb(decode_pixels(data, layout, mode, raw_mode, reduction=reduction), profile)
+    if reduction > 1:
+        width, height = layout.size
+        whole = (0, 0, width / reduction, height / reduction)
+        image = image.resize(target, Image.Resampling.LANCZOS, box=whole)
     return Decoded(kind=Format.JPEG, size=upright, frames=iter([Frame(image=turned_upright(image, orientation))]))
 
 
 def _leading_resize(processing: Processing) -> Resize | None:
-    """The resize to a width that the processing begins with. Gray before it makes no difference: both are linear."""
+    """The resize that the processing begins with. Gray before it makes no difference: both are linear."""
     for step in processing.steps:
-        if isinstance(step, Resize) and step.height is None:
-            return step
+        if isinstance(step, Resize):
+            # What is cropped takes the plain way.
+            return None if step.fit is Fit.FILL and step.width and step.height else step
         if step != GRAYSCALE:
             return None
     return None
+
+
+def _reduction(stored: Size, target: Size, resize: Resize) -> int:
+    """libjpeg decodes at a half, a quarter or an eighth at next to no cost. No less than twice the size wanted is asked for."""
+    scales = [side // (2 * wanted) for side, wanted in zip(stored, target, strict=True)]
+    # Where the shape is kept, the longer side tells: the other one may be a single pixel, from rounding.
+    scale = min(scales) if resize.fit is Fit.STRETCH else scales[stored.index(max(stored))]
+    return max(step for step in (1, 2, 4, 8) if step <= max(1, scale))
+
+
+def decode_pixels(
+    jpeg: bytes, layout: JpegLayout, mode: str, raw_mode: str, *, colours: str = "", reduction: int = 1
+) -> Image.Image:
+    """`colours`: what the components are, where the file is not to be asked. Raises Damaged where coded data end early.
+
+    libjpeg then makes up what is missing, with a warning that Pillow keeps to itself. So it gets the data stretch by stretch, each
+    without the marker that ends it but with a few bytes that mean nothing: of a whole stretch it passes them over, waiting for the
+    marker; in a broken one it takes them for data, and waits for more. All ones, they are the longest there is to read.
+    """
+    width, height = layout.size
+    size = -(-width // reduction), -(-height // reduction)
+    image = Image.new(mode, size, None)
+    if layout.is_in_several_scans:
+        check_memory(layout.coefficient_bytes)
+    decoder = Image._getdecoder(mode, "jpeg", (raw_mode, colours), (reduction, 0))
+    decoder.setimage(image.im, (0, 0, *size))
+    feed, view, position = _Feed(decoder), memoryview(jpeg), 0
+    for end in layout.stretches:
+        if feed.takes(view[position:end], _PADDING):
+            return image
+        # Waiting in mid-scan it may have used up everything once, by chance, but not twice running.
+        if feed.rest or feed.takes(_ONE_MORE) or feed.rest:
+            raise Damaged("a scan ends early")
+        position = end
+    # A single scan is complete before its marker comes.
+    if not layout.is_in_several_scans or not feed.takes(view[position:]):
+        raise Damaged("the last scan ends early")
+    return image
+
+
+class _Feed:
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self.rest = b""
+        """What the decoder has been given and will want to see again, together with more."""
+
+    def takes(self, *more: bytes | memoryview) -> bool:
+        """→ whether the picture is complete."""
+        self.rest = b"".join((self.rest, *more))
+        used, error = self._decoder.decode(self.rest)
+        if used < 0 and error < 0:
+            raise Damaged(f"decoder error {error}")
+        self.rest = self.rest[used:] if used >= 0 else b""
+        return bool(used < 0)

@@ -1,5 +1,6 @@
 """What every decoder hands out, and the limits that every one of them holds its file to."""
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,6 +61,21 @@ def check_output(kind: Format, upright: Size, frames: int, processing: Processin
         processing.check_size(kind, upright, frames, limits)
     except InvalidProcessing as error:
         raise _over(error.detail) from None
+
+
+def unsupported(kind: Format, what: str) -> PictureRefused:
+    """For files that are whole, as far as anybody can tell, and of a kind that is not decoded here."""
+    return PictureRefused(
+        FailureCode.CORRUPT_IMAGE, f"The {kind.name} file has {what}, which is not supported. Save it another way."
+    )
+
+
+def check_memory(size: int) -> None:
+    """Raises MemoryError where so many bytes are not to be had. For decoders that call it damage when they run out of memory."""
+    try:
+        mmap.mmap(-1, max(1, size)).close()
+    except OSError:
+        raise MemoryError(f"{size} bytes") from None
 
 
 def _over(detail: str) -> PictureRefused:
