@@ -36,8 +36,9 @@ async def _caller(request: Request, gateway: Annotated[Gateway, Depends(_gateway
     given = request.headers.getlist("Authorization")
     if len(given) > 1:
         raise Unauthorized("There are several Authorization headers; send one.")
-    scheme, _, token = (given[0] if given else "").strip().partition(" ")
-    token = token.strip()
+    # Only these are spaces in a header; what Python also takes for one would be dropped from the token in silence.
+    scheme, _, token = (given[0] if given else "").strip(" \t").partition(" ")
+    token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("Send an access token in the header Authorization: Bearer …", token_given=False)
     return await gateway.ports.tokens.verify(token)

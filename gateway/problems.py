@@ -45,11 +45,10 @@ from common.telemetry import log
 from gateway.schemas import FieldError, Problem
 
 MEDIA_TYPE = "application/problem+json"
-REALM = 'Bearer realm="ImageProcessor"'
 UNAVAILABLE_SECONDS = "5"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
-# RFC 6750, section 3: what an error_description may be made of.
-_NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+# RFC 6750, section 3: what an error_description may be made of. Nothing else fits into a quoted string as it is.
+_NOT_QUOTED = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +137,17 @@ def internal_problem(scope: Scope) -> Response:
 def problem_of(scope: Scope, error: ImageProcessorError) -> Response:
     kind = kind_of(error)
     errors = [FieldError(field=error.field, message=error.message)] if isinstance(error, InvalidParameter) else None
-    return problem(scope, kind, error.detail, _headers(error), errors)
+    return problem(scope, kind, error.detail, _headers(scope, error), errors)
 
 
-def _headers(error: ImageProcessorError) -> dict[str, str]:
+def _headers(scope: Scope, error: ImageProcessorError) -> dict[str, str]:
     match error:
         case Unauthorized(token_given=False):
-            return {"WWW-Authenticate": REALM}
+            return {"WWW-Authenticate": _challenge(scope)}
         case Unauthorized():
-            return {"WWW-Authenticate": _challenge("invalid_token", error.detail)}
+            return {"WWW-Authenticate": _challenge(scope, error="invalid_token", error_description=error.detail)}
         case Forbidden():
-            return {"WWW-Authenticate": _challenge("insufficient_scope", error.detail)}
+            return {"WWW-Authenticate": _challenge(scope, error="insufficient_scope", error_description=error.detail)}
         case ResultNotReady():
             return {"Retry-After": "1"}
         case RateLimited():
@@ -166,8 +165,10 @@ def _headers(error: ImageProcessorError) -> dict[str, str]:
             return {}
 
 
-def _challenge(code: str, description: str) -> str:
-    return f'{REALM}, error="{code}", error_description="{_NOT_IN_DESCRIPTION.sub("?", description)}"'
+def _challenge(scope: Scope, **parameters: str) -> str:
+    realm = scope["app"].state.gateway.settings.keycloak_realm
+    quoted = (f'{name}="{_NOT_QUOTED.sub("?", value)}"' for name, value in {"realm": realm, **parameters}.items())
+    return f"Bearer {', '.join(quoted)}"
 
 
 def install_problems(app: FastAPI) -> None:

@@ -82,3 +82,11 @@ async def test_no_keys_to_judge_a_token_by(world: World, monkeypatch: pytest.Mon
 
     assert slug(answer) == (503, "unavailable")
     assert "Retry-After" in answer.headers
+
+
+@pytest.mark.parametrize(("realm", "named"), [("Pictures", "Pictures"), ('Bilder "groß"\r\n\\', "Bilder ?gro?????")])
+async def test_the_challenge_names_the_realm_of_the_settings(realm: str, named: str) -> None:
+    async with running(keycloak_realm=realm) as world:
+        answers = [await world.http.get("/status/seven", headers=headers) for headers in ({}, {"Authorization": "Bearer x"})]
+
+    assert [answer.headers["WWW-Authenticate"].partition(",")[0] for answer in answers] == [f'Bearer realm="{named}"'] * 2

@@ -3,13 +3,16 @@
 import json
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from common.errors import Forbidden, ImageProcessorError, InvalidParameter, ResultNotReady, Unauthorized, Unavailable
+from common.settings import Settings
 from gateway.problems import ERRORS, INTERNAL, STATUSES, kind_of, problem_of
 
-SCOPE = {"type": "http", "path": "/a b/ü", "state": {"request_id": "request-1"}}
+APP = SimpleNamespace(state=SimpleNamespace(gateway=SimpleNamespace(settings=Settings(_env_file=None))))
+SCOPE = {"type": "http", "app": APP, "path": "/a b/ü", "state": {"request_id": "request-1"}}
 CONTRACT = {
     (400, "bad-multipart"),
     (400, "bad-request"),
