@@ -1,32 +1,42 @@
-"""Whether a file holds its whole picture. The decoders fill up what is missing without a word; half a picture must never pass.
+"""Whether a PNG holds its whole picture. Pillow fills up what is missing without a word; half a picture must never pass.
 
-Raises Damaged, ValueError, or whatever struct and zlib raise on bytes that make no sense.
+Raises Damaged, or whatever struct and zlib raise on bytes that make no sense. What says nothing of the pixels may be damaged.
 """
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 from PIL import Image
+
+# What a decoder must understand (ISO 646 capitals), and what has a say in pixels all the same.
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_WITH_A_SAY = (*_CRITICAL, b"tRNS", b"acTL", b"fcTL", b"fdAT")
 
 
 class Damaged(Exception):
     """Part of the picture is missing or was changed on its way."""
 
 
-def check_chunks(png: bytes) -> list[memoryview]:
-    """Every chunk's checksum (Pillow skips that of the pixels), up to IEND. → the compressed pixels, in pieces."""
-    view, pixels, position = memoryview(png), [], 8
-    while True:
+def chunks_in(png: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """→ each chunk's kind, and the whole of it, up to and with IEND. Checks the checksum of all that has a say in the pixels; Pillow
+    skips that of the pixels themselves. Nothing is inflated or copied."""
+    view, position, kind = memoryview(png), 8, b""
+    while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", png, position)
         end = position + 8 + length
         (checksum,) = struct.unpack_from(">I", png, end)
-        if zlib.crc32(view[position + 4 : end]) != checksum:
+        if kind[:1].isupper() and kind not in _CRITICAL:
+            raise Damaged(f"an unknown chunk that must be understood: {kind!r}")
+        if kind in _WITH_A_SAY and zlib.crc32(view[position + 4 : end]) != checksum:
             raise Damaged(f"wrong checksum in {kind!r}")
-        if kind == b"IDAT":
-            pixels.append(view[position + 8 : end])
-        if kind == b"IEND":
-            return pixels
+        yield kind, view[position : end + 4]
         position = end + 4
+
+
+def contents_of(chunk: bytes | memoryview) -> memoryview:
+    """Without length, kind and checksum."""
+    return memoryview(chunk)[8:-4]
 
 
 def check_filled_png(picture: Image.Image, bits_per_pixel: int, pixels: list[memoryview]) -> None:
