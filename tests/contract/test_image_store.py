@@ -1,102 +1,17 @@
-"""What ImageStore promises, of every adapter and the fake. Leases end by being negative: nobody waits for a clock."""
+"""What ImageStore promises of an image's life, of every adapter and the fake."""
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 from uuid6 import uuid7
 
-from common.adapters.sql import SqlImageStore
-from common.adapters.sql.migrate import upgrade
-from common.images import Failure, FailureCode, Image, ImageStatus, Priority, Result
+from common.images import Image, ImageStatus, Priority
 from common.ports import ImageStore
-from common.settings import Settings
 from tests.builders import image
-from tests.conftest import require_url
-from tests.databases import execute, postgres_database
-from tests.fakes import FakeImageStore
-
-HOUR = timedelta(hours=1)
-PAST = -HOUR
-RESULT = Result(key="a/1", content_type="image/jpeg", size_bytes=3_000_000_000, sha256="f" * 64, width=800, height=600)
-FAILURE = Failure(code=FailureCode.CORRUPT_IMAGE, detail="The picture ends before its end: “abgeschnitten”.")
-
-
-@pytest.fixture(scope="session")
-async def migrated(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
-    """→ the URL of a migrated database of that kind, made when it is first asked for."""
-    urls: dict[str, str] = {}
-    async with AsyncExitStack() as stack:
-
-        async def url_of(kind: str) -> str:
-            if kind not in urls:
-                if kind == "sqlite":
-                    url = f"sqlite:///{tmp_path_factory.mktemp('template') / 'images.db'}"
-                else:
-                    server = settings.postgres_url.get_secret_value()
-                    require_url("PostgreSQL", server, 5432)
-                    url = await stack.enter_async_context(postgres_database(server))
-                await asyncio.to_thread(upgrade, url)
-                urls[kind] = url
-            return urls[kind]
-
-        yield url_of
-
-
-@pytest.fixture(params=["fake", "sqlite", "postgres"])
-async def images(
-    request: pytest.FixtureRequest, tmp_path: Path, migrated: Callable[[str], Awaitable[str]]
-) -> AsyncIterator[ImageStore]:
-    """An empty store."""
-    if request.param == "fake":
-        yield FakeImageStore()
-        return
-    url = await migrated(request.param)
-    if request.param == "sqlite":
-        shutil.copy(url.removeprefix("sqlite:///"), tmp_path / "images.db")
-        url = f"sqlite:///{tmp_path / 'images.db'}"
-    else:
-        await execute(url, "TRUNCATE images")
-    store = SqlImageStore(url, 8, 20)
-    yield store
-    await store.close()
-
-
-async def added(images: ImageStore, due_in: timedelta = HOUR, **changes: Any) -> Image:
-    new = image(**changes)
-    await images.add(new, due_in)
-    return new
-
-
-async def claimed(images: ImageStore, lease: timedelta = HOUR) -> Image:
-    new = await added(images)
-    held = await images.claim(new.id, lease)
-    assert held is not None
-    return held
-
-
-async def completed(images: ImageStore) -> Image:
-    held = await claimed(images)
-    done = await images.complete(held.id, held.attempts, RESULT)
-    assert done is not None
-    return done
-
-
-async def failed(images: ImageStore, due_in: timedelta = HOUR) -> Image:
-    held = await claimed(images)
-    lost = await images.fail(held.id, held.attempts, FAILURE, due_in)
-    assert lost is not None
-    return lost
-
-
-async def due(images: ImageStore) -> list[Image]:
-    """What is due now; still due afterwards."""
-    return await images.take_due(100, PAST)
+from tests.contract.image_stores import FAILURE, FENCED, HOUR, PAST, RESULT, Write, added, claimed, completed, due, failed
 
 
 async def test_what_was_added_is_read_back(images: ImageStore) -> None:
@@ -256,14 +171,6 @@ async def test_only_final_rows_are_settled(images: ImageStore) -> None:
     assert {row.id for row in await due(images)} == {new.id, held.id}
 
 
-Write = Callable[[ImageStore, Image, int], Awaitable[object]]
-FENCED: dict[str, Write] = {
-    "mark_queued": lambda images, row, attempts: images.mark_queued(row.id, attempts, PAST),
-    "renew": lambda images, row, attempts: images.renew(row.id, attempts, PAST),
-    "complete": lambda images, row, attempts: images.complete(row.id, attempts, RESULT),
-    "retry": lambda images, row, attempts: images.retry(row.id, attempts, PAST, outage=True),
-    "fail": lambda images, row, attempts: images.fail(row.id, attempts, FAILURE, PAST),
-}
 fenced = pytest.mark.parametrize("write", FENCED.values(), ids=FENCED.keys())
 
 
