@@ -21,7 +21,7 @@ async def run_gateway(settings: Settings, stop: asyncio.Event) -> None:
         # Before the first answer, where the database is there; meanwhile, where it is away.
         await asyncio.wait([checking], timeout=1)
         log.info("gateway started", host=settings.gateway_host, port=settings.gateway_port)
-        await serve(create_app(settings, ports), listener, stop, settings.shutdown_seconds, LimitedProtocol)
+        await serve(create_app(settings, ports, stopping=stop), listener, stop, settings.shutdown_seconds, LimitedProtocol)
         await checking
     log.info("gateway stopped")
 

@@ -53,7 +53,7 @@ async def run_standalone(settings: Settings, pictures: list[Path], out: Path, st
                 gateway_drained = asyncio.Event()
                 tasks.create_task(run_worker(settings, ports, gateway_drained, with_health=False))
                 gateway = tasks.create_task(
-                    serve(create_app(settings, ports, issuer), listener, stop, settings.shutdown_seconds, LimitedProtocol)
+                    serve(create_app(settings, ports, issuer, stop), listener, stop, settings.shutdown_seconds, LimitedProtocol)
                 )
                 gateway.add_done_callback(lambda _: gateway_drained.set())
                 try:

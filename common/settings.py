@@ -6,6 +6,7 @@ variable and never shows the value. `ENVIRONMENT=production` refuses the develop
 
 import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from common.errors import InvalidProcessing, WrongConfiguration
 from common.formats import Limits
-from common.processing import parse
+from common.processing import Processing, parse
 
 SECRETS = ("postgres_url", "redis_url", "rabbitmq_url", "minio_access_key", "minio_secret_key")
 DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "minioadmin")
@@ -201,6 +202,10 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         return Limits(pixels=self.max_pixels, frames=self.max_frames, total_pixels=self.max_total_pixels)
+
+    @cached_property
+    def named_processings(self) -> dict[str, Processing]:
+        return {name: parse(text) for name, text in self.presets.items()}
 
     @property
     def rate(self) -> tuple[int, int] | None:

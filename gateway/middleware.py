@@ -1,4 +1,4 @@
-"""Around every request: its id, its line in the log, its metrics, limits on its headers, and an answer whatever happens inside.
+"""Around every request: its id, its line in the log, its metrics, CORS, limits on its headers, an answer whatever happens inside.
 
 Pure ASGI, so that bodies stream through. Neither the log nor a metric's label has a token, a query or a body.
 """
@@ -6,6 +6,7 @@ Pure ASGI, so that bodies stream through. Neither the log nor a metric's label h
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import structlog
@@ -17,6 +18,7 @@ from uuid6 import uuid7
 
 from common.errors import HeadersTooLarge, ImageProcessorError, Unavailable
 from common.telemetry import HTTP_REQUESTS, HTTP_SECONDS, log
+from gateway.cors import Cors
 from gateway.problems import METHODS, internal_problem, problem_of
 
 MAX_HEADERS = 100
@@ -26,13 +28,14 @@ PROBES = ("/health", "/health/ready", "/metrics")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def middleware() -> list[Middleware]:
-    """The outermost first."""
-    return [Middleware(LingeringClose), Middleware(RequestRecord), Middleware(HeaderLimits)]
+def middleware(cors_origins: Sequence[str]) -> list[Middleware]:
+    """The outermost first. CORS is around all that answers, and has an id and a line in the log for what it answers itself."""
+    cors = [Middleware(Cors, cors_origins)] if cors_origins else []
+    return [Middleware(LingeringClose), Middleware(RequestRecord), *cors, Middleware(LastAnswer), Middleware(HeaderLimits)]
 
 
 class RequestRecord:
-    """The request's id, log line and metrics. An error that nobody inside knows becomes a 500, its traceback logged."""
+    """The request's id, log line and metrics."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -58,20 +61,6 @@ class RequestRecord:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
-            except ClientDisconnect:
-                log.info("client went away")
-            except asyncio.CancelledError:
-                # The gateway stops, and this request did not end in time. Whoever cancelled waits for this task to end, no more.
-                if status is None:
-                    stopping = Unavailable("gateway", "it is stopping")
-                    await problem_of(scope, stopping)(scope, receive, send_with_id)
-            except Exception as error:  # noqa: BLE001 - the last place where anything can be answered and logged with the id
-                if status is None:
-                    log.error("unhandled error", exc_info=error)
-                    await internal_problem(scope)(scope, receive, send_with_id)
-                else:
-                    # The server sees that the answer has no end, and breaks the connection off, so that the client sees it too.
-                    _log_cut_answer(error)
             finally:
                 _record(scope, status, time.perf_counter() - started)
 
@@ -79,13 +68,6 @@ class RequestRecord:
 def _request_id(scope: Scope) -> str:
     given = Headers(scope=scope).getlist("X-Request-ID")
     return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else str(uuid7())
-
-
-def _log_cut_answer(error: Exception) -> None:
-    if isinstance(error.__cause__, ImageProcessorError):
-        log.warning("answer cut short", reason=repr(error.__cause__))
-    else:
-        log.error("unhandled error in the middle of an answer", exc_info=error)
 
 
 def _record(scope: Scope, status: int | None, seconds: float) -> None:
@@ -99,6 +81,48 @@ def _record(scope: Scope, status: int | None, seconds: float) -> None:
     level(
         "request", method=method, route=route, path=quote(scope["path"][:500]), status=status, milliseconds=round(seconds * 1000, 1)
     )
+
+
+class LastAnswer:
+    """An error that nobody inside knows becomes a 500, its traceback logged."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except ClientDisconnect:
+            log.info("client went away")
+        except asyncio.CancelledError:
+            # The gateway stops, and this request did not end in time. Whoever cancelled waits for this task to end, no more.
+            if not has_begun:
+                stopping = Unavailable("gateway", "it is stopping")
+                await problem_of(scope, stopping)(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - the last place where anything can be answered and logged with the id
+            if has_begun:
+                # The server sees that the answer has no end, and breaks the connection off, so that the client sees it too.
+                _log_cut_answer(error)
+            else:
+                log.error("unhandled error", exc_info=error)
+                await internal_problem(scope)(scope, receive, send)
+
+
+def _log_cut_answer(error: Exception) -> None:
+    if isinstance(error.__cause__, ImageProcessorError):
+        log.warning("answer cut short", reason=repr(error.__cause__))
+    else:
+        log.error("unhandled error in the middle of an answer", exc_info=error)
 
 
 class HeaderLimits:

@@ -47,9 +47,11 @@ class Form:
 
 @asynccontextmanager
 async def receive_form(
-    body: AsyncIterable[bytes], content_type: str, content_length: int | None, max_image_bytes: int
+    body: AsyncIterable[bytes], content_type: str, content_length: int | None, max_image_bytes: int, seconds: float
 ) -> AsyncIterator[Form]:
-    """Raises UnsupportedMedia, TooLarge, BadMultipart, BadRequest, InvalidParameter; Unavailable where the disk has no room."""
+    """`seconds`: for the whole body.
+
+    Raises UnsupportedMedia, TooLarge, BadMultipart, BadRequest, InvalidParameter; Unavailable where the disk has no room."""
     boundary = _boundary(content_type)
     limit = max_image_bytes + FORM_ALLOWANCE_BYTES
     if content_length is not None and content_length > limit:
@@ -59,7 +61,7 @@ async def receive_form(
     try:
         reader = _FormReader(boundary, _Spool(file), max_image_bytes)
         received = 0
-        async for chunk in _patiently(body):
+        async for chunk in _patiently(body, seconds):
             received += len(chunk)
             if received > limit:
                 raise _too_large(max_image_bytes)
@@ -71,15 +73,18 @@ async def receive_form(
             file.close()
 
 
-async def _patiently(body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    chunks = aiter(body)
+async def _patiently(body: AsyncIterable[bytes], seconds: float) -> AsyncIterator[bytes]:
+    clock = asyncio.get_running_loop().time
+    chunks, deadline = aiter(body), clock() + seconds
     while True:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout_at(min(deadline, clock() + PATIENCE_SECONDS)):
                 chunk = await anext(chunks)
         except StopAsyncIteration:
             return
         except TimeoutError:
+            if clock() >= deadline:
+                raise BadRequest(f"The body did not come within {seconds:g} seconds; send it faster, or less of it.") from None
             raise BadRequest(f"Nothing more of the body came for {PATIENCE_SECONDS:g} seconds; send it again.") from None
         yield chunk
 

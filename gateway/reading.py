@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +14,16 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from common.images import Image
-from common.usecases.fetch_content import Content
+from common.ports import Bucket
+from common.usecases.fetch_content import Content, opened
+from gateway.dependencies import Gateway
 from gateway.filenames import content_disposition
+from gateway.parameters import wait_seconds
 from gateway.problems import range_not_satisfiable
 
+VARY = {"Vary": "Accept, Authorization"}
+# A link is good for at least LINK_SECONDS less this, whenever its resource was kept.
+LINK_WINDOW_SECONDS = 300
 REVALIDATE = {"Cache-Control": "private, no-cache"}
 _ENTITY_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,1000})-([0-9]{0,1000})[ \t]*", re.IGNORECASE)
@@ -27,10 +35,22 @@ def add_read(router: APIRouter, path: str, endpoint: Callable[..., Any], **docum
     router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
-def resource_response(request: Request, image: Image, resource: BaseModel) -> Response:
-    """The tag is weak: the version says that nothing a reader cares for has changed, not that every byte is the same."""
-    tag = f'W/"{image.version}"'
-    headers = REVALIDATE | {"ETag": tag, "Vary": "Accept, Authorization"}
+def presigned(gateway: Gateway, image: Image) -> str | None:
+    """A link to the result that works without a token for a while, where the store makes such."""
+    result = image.result
+    if result is None:
+        return None
+    disposition = content_disposition(image.filename, result.content_type)
+    return gateway.ports.blobs.link(Bucket.PROCESSED, result.key, result.content_type, disposition)
+
+
+def resource_response(request: Request, image: Image, resource: BaseModel, *, has_link: bool = False) -> Response:
+    """The tag is weak: the version says that nothing a reader cares for has changed, not that every byte is the same. `has_link`:
+    a presigned link is in it; the tag then changes from time to time, so that nobody keeps one that no longer works."""
+    tag = f'W/"{image.version}-{int(time.time()) // LINK_WINDOW_SECONDS}"' if has_link else f'W/"{image.version}"'
+    headers = REVALIDATE | VARY | {"ETag": tag}
+    if (waited := wait_seconds(request.headers)) is not None:
+        headers["Preference-Applied"] = f"wait={waited}"
     if not image.status.is_final:
         headers["Retry-After"] = "1"
     if _is_known(request.headers, tag):
@@ -38,10 +58,10 @@ def resource_response(request: Request, image: Image, resource: BaseModel) -> Re
     return Response(resource.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
 
 
-def content_response(request: Request, content: Content) -> Response:
-    """The blob has to stay open until the answer is sent. Raises range_not_satisfiable."""
-    tag, size = f'"{content.sha256}"', content.blob.size_bytes
-    headers = REVALIDATE | {"ETag": tag, "Vary": "Accept, Authorization", "Accept-Ranges": "bytes"}
+async def content_response(request: Request, gateway: Gateway, content: Content) -> Response:
+    """Asks the object store only where bytes are sent. Raises range_not_satisfiable, ImageNotFound, Unavailable."""
+    tag, size = f'"{content.sha256}"', content.size_bytes
+    headers = REVALIDATE | VARY | {"ETag": tag, "Accept-Ranges": "bytes"}
     if _is_known(request.headers, tag):
         return Response(status_code=304, headers=headers)
     headers |= {
@@ -56,7 +76,9 @@ def content_response(request: Request, content: Content) -> Response:
     headers["Content-Length"] = str(span.stop - span.start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    return _Streamed(_within(content.blob.chunks, span), status, headers)
+    opening = AsyncExitStack()
+    blob = await opening.enter_async_context(opened(gateway.ports, content))
+    return _Streamed(_within(blob.chunks, span), opening, status, headers)
 
 
 def _is_known(headers: Headers, tag: str) -> bool:
@@ -96,9 +118,10 @@ class _Streamed(Response):
     """Stops at the next chunk when the client goes away. Starlette's own would cancel the read of a chunk, again and again until
     it gives way, which a read in a thread cannot: it would go on with a file that is closed."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], status: int, headers: Mapping[str, str]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], opening: AsyncExitStack, status: int, headers: Mapping[str, str]) -> None:
+        """`opening` is closed when the answer has ended."""
         super().__init__(status_code=status, headers=headers)
-        self._chunks = chunks
+        self._chunks, self._opening = chunks, opening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_disconnected(receive))
@@ -112,6 +135,7 @@ class _Streamed(Response):
         finally:
             gone.cancel()
             await asyncio.wait([gone])
+            await self._opening.aclose()
 
 
 async def _disconnected(receive: Receive) -> None:

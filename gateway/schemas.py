@@ -36,7 +36,7 @@ class ImageResult(BaseModel):
     download_url: str
 
     @classmethod
-    def of(cls, image: Image) -> Self | None:
+    def of(cls, image: Image, link: str | None) -> Self | None:
         if image.result is None:
             return None
         return cls(
@@ -45,7 +45,7 @@ class ImageResult(BaseModel):
             sha256=image.result.sha256,
             width=image.result.width,
             height=image.result.height,
-            download_url=f"{address(image)}/content",
+            download_url=link or f"{address(image)}/content",
         )
 
 
@@ -78,7 +78,8 @@ class ImageResource(BaseModel):
     links: Links
 
     @classmethod
-    def of(cls, image: Image) -> Self:
+    def of(cls, image: Image, link: str | None = None) -> Self:
+        """`link`: a presigned URL of the result, where there is one."""
         own = address(image)
         return cls(
             id=image.id,
@@ -93,12 +94,23 @@ class ImageResource(BaseModel):
             priority=image.priority,
             attempts=image.attempts,
             error=ImageFailure.of(image),
-            result=ImageResult.of(image),
+            result=ImageResult.of(image, link),
             created_at=image.created_at,
             updated_at=image.updated_at,
             completed_at=image.completed_at,
             links=Links(self_=own, status=f"{own}/status", content=f"{own}/content", original=f"{own}/original"),
         )
+
+
+class ImagePage(BaseModel):
+    """`next_cursor` is null at the end."""
+
+    items: list[ImageResource]
+    next_cursor: str | None
+
+
+class Deleted(BaseModel):
+    message: Literal["Image deleted successfully"] = "Image deleted successfully"
 
 
 class StatusResource(BaseModel):

@@ -3,17 +3,19 @@
 import asyncio
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from common import processing
 from common.errors import (
     BadMultipart,
     BadRequest,
     HeadersTooLarge,
+    IdempotencyMismatch,
     InvalidParameter,
     InvalidProcessing,
+    RateLimited,
     TooLarge,
     Unauthorized,
     Unavailable,
@@ -30,6 +32,16 @@ from gateway.multipart import IMAGE_FIELDS, Form, receive_form
 from gateway.problems import documented
 from gateway.schemas import IMAGES, ImageResource, address
 
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="chosen by the client: the same upload with the same key is taken in once",
+    ),
+]
 ADDRESSES = ("/api/v1/upload", IMAGES, "/upload")
 REFUSALS = (
     BadRequest,
@@ -40,6 +52,8 @@ REFUSALS = (
     InvalidParameter,
     InvalidProcessing,
     HeadersTooLarge,
+    IdempotencyMismatch,
+    RateLimited,
     Unavailable,
 )
 
@@ -59,19 +73,31 @@ def uploads_router() -> APIRouter:
     return router
 
 
-async def upload(caller: Caller, gateway: InGateway, request: Request) -> Response:
-    """Send a picture. `202` is a promise: from then on it is safe, and ends as `completed` or `failed`."""
+def _idempotency_key(request: Request, key: KeyHeader = None) -> str | None:
+    if len(request.headers.getlist("Idempotency-Key")) > 1:
+        raise InvalidParameter("Idempotency-Key", "may be given once")
+    return key
+
+
+async def upload(
+    caller: Caller, gateway: InGateway, request: Request, key: Annotated[str | None, Depends(_idempotency_key)]
+) -> Response:
+    """Send a picture. `202` is a promise: from then on it is safe, and ends as `completed` or `failed`.
+
+    With an `Idempotency-Key` the same upload can be sent again: for 24 hours it is answered with the first one's image."""
     declared = request.headers.get("Content-Length", "")
     async with (
+        gateway.intake.place(),
         aclosing(request.stream()) as body,
         receive_form(
             body,
             request.headers.get("Content-Type", ""),
             int(declared) if declared.isdecimal() else None,
             gateway.settings.max_upload_bytes,
+            gateway.settings.upload_seconds,
         ) as form,
     ):
-        image = await _submit(gateway, caller, form, request.state.request_id)
+        image = await _submit(gateway, caller, form, key, request.state.request_id)
     UPLOADS.labels(image.content_type).inc()
     UPLOAD_BYTES.inc(image.size_bytes)
     log.info("upload accepted", image_id=str(image.id), content_type=image.content_type, size_bytes=image.size_bytes)
@@ -79,10 +105,10 @@ async def upload(caller: Caller, gateway: InGateway, request: Request) -> Respon
     return Response(content, 202, headers={"Location": address(image), "Cache-Control": "no-store"}, media_type="application/json")
 
 
-async def _submit(gateway: Gateway, caller: Principal, form: Form, request_id: str) -> Image:
+async def _submit(gateway: Gateway, caller: Principal, form: Form, key: str | None, request_id: str) -> Image:
     settings = gateway.settings
     inspected = await asyncio.to_thread(inspect, form.path, settings.limits)
-    steps = processing.parse(form.texts.get("processing"))
+    steps = processing.resolve(form.texts.get("processing"), settings.named_processings, presets_only=settings.presets_only)
     steps.check_size(Format(inspected.content_type), (inspected.width, inspected.height), inspected.frames, settings.limits)
     return await submit_upload(
         gateway.ports,
@@ -98,6 +124,7 @@ async def _submit(gateway: Gateway, caller: Principal, form: Form, request_id: s
             processing=steps,
             priority=_priority(form.texts.get("priority", Priority.NORMAL)),
             request_id=request_id,
+            idempotency_key=key,
         ),
         timedelta(seconds=settings.stale_seconds),
     )

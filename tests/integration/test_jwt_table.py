@@ -12,7 +12,6 @@ import pytest
 from common.adapters.keycloak import KeycloakTokenVerifier, RemoteJwks
 from common.ports import TokenVerifier
 from common.settings import Settings
-from gateway.dependencies import Gateway
 from tests.builders import image
 from tests.gateway import PICTURE, World, running, slug
 from tests.minting import SUBJECT, with_claims
@@ -25,7 +24,7 @@ DAY = timedelta(days=1)
 
 
 def judged_by(world: World, verifier: TokenVerifier) -> None:
-    world.app.state.gateway = Gateway(settings=world.settings, ports=replace(world.ports, tokens=verifier))
+    world.app.state.gateway = replace(world.app.state.gateway, ports=replace(world.ports, tokens=verifier))
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,17 @@
 """Who may come in: judged before a byte of the body is read, with the challenge of RFC 6750."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
+import httpx
 import pytest
+import respx
 
-from tests.gateway import ALICE, PICTURE, World, away, running, slug
+from common.adapters.keycloak import KeycloakTokenVerifier, RemoteJwks
+from tests.gateway import ALICE, PICTURE, World, running, slug
+from tests.minting import CLIENT, ISSUER, NOW, RSA_KEY, jwks, rsa_jwk, with_claims, with_header
 
+JWKS_URL = f"{ISSUER}/protocol/openid-connect/certs"
 NO_ERROR = 'Bearer realm="ImageProcessor"'
 ROUTES = [
     *(("POST", path) for path in ("/api/v1/upload", "/api/v1/images", "/upload")),
@@ -75,13 +81,37 @@ async def test_the_body_of_a_request_without_a_token_is_not_read(world: World) -
     assert answer.status_code == 401
 
 
-async def test_no_keys_to_judge_a_token_by(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.tokens, "verify", away)
+async def test_a_realm_that_goes_away(world: World) -> None:
+    clock = [0.0]
+    keys = RemoteJwks(JWKS_URL, refresh_seconds=300, cooldown_seconds=10, timeout_seconds=5, clock=lambda: clock[0])
+    verifier = KeycloakTokenVerifier(ISSUER, CLIENT, keys, clock=lambda: NOW)
+    world.app.state.gateway = replace(world.app.state.gateway, ports=replace(world.ports, tokens=verifier))
 
-    answer = await world.http.get("/status/seven", headers=ALICE)
+    async def asked_with(token: str) -> httpx.Response:
+        return await world.http.get("/status/seven", headers={"Authorization": f"Bearer {token}"})
 
-    assert slug(answer) == (503, "unavailable")
-    assert "Retry-After" in answer.headers
+    with respx.mock as realm:
+        # given a realm that has not answered yet: nobody can say whether the token is good
+        route = realm.get(JWKS_URL).mock(side_effect=httpx.ConnectError("refused"))
+        answer = await asked_with(with_claims())
+        assert slug(answer) == (503, "unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "WWW-Authenticate" not in answer.headers
+
+        # but a token that no key could make good is refused all the same
+        assert slug(await asked_with(with_header(alg="none"))) == (401, "unauthorized")
+
+        # when it answers once, and goes away for a day
+        route.mock(return_value=httpx.Response(200, content=jwks(rsa_jwk(RSA_KEY, "rsa"))), side_effect=None)
+        clock[0] += 10
+        assert slug(await asked_with(with_claims())) == (404, "not-found")
+        route.mock(side_effect=httpx.ConnectError("refused"))
+        clock[0] += 86_400
+
+        # then tokens by the keys that it had are good, and others are not
+        assert slug(await asked_with(with_claims())) == (404, "not-found")
+        assert slug(await asked_with(with_header(kid="new"))) == (401, "unauthorized")
+        await keys.close()
 
 
 @pytest.mark.parametrize(("realm", "named"), [("Pictures", "Pictures"), ('Bilder "groß"\r\n\\', "Bilder ?gro?????")])

@@ -44,7 +44,7 @@ async def chunked(body: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 async def receive(*parts: bytes, size: int = 65536, content_type: str = TYPE, length: int | None = None) -> tuple[Form, bytes]:
-    async with receive_form(chunked(b"".join(parts), size), content_type, length, LIMIT) as form:
+    async with receive_form(chunked(b"".join(parts), size), content_type, length, LIMIT, 60) as form:
         return form, form.path.read_bytes()
 
 
@@ -154,7 +154,7 @@ async def test_a_length_over_the_limit_is_refused_before_the_body_is_read() -> N
         yield b""
 
     with pytest.raises(TooLarge):
-        async with receive_form(body(), TYPE, LIMIT + FORM_ALLOWANCE_BYTES + 1, LIMIT):
+        async with receive_form(body(), TYPE, LIMIT + FORM_ALLOWANCE_BYTES + 1, LIMIT, 60):
             pass
 
 
@@ -186,7 +186,7 @@ async def test_memory_is_flat() -> None:
 
     tracemalloc.start()
     try:
-        async with receive_form(body(), TYPE, None, 100_000_000) as form:
+        async with receive_form(body(), TYPE, None, 100_000_000, 60) as form:
             _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
