@@ -44,9 +44,8 @@ def _embedded(settings: Settings, issuer: DevIssuer, stack: AsyncExitStack) -> P
 
 def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
     from common.adapters.keycloak import KeycloakTokenVerifier, RemoteJwks
-    from common.adapters.memory import MemoryStatusNotifier
     from common.adapters.rabbitmq import RabbitMqQueue
-    from common.adapters.redis import RedisStatusCache
+    from common.adapters.redis import RedisLink, RedisRateLimiter, RedisStatusCache, RedisStatusNotifier
     from common.adapters.sql import SqlImageStore
 
     limit = settings.service_timeout_seconds
@@ -54,8 +53,10 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
     stack.push_async_callback(images.close)
     queue = RabbitMqQueue(settings.rabbitmq_url.get_secret_value(), limit)
     stack.push_async_callback(queue.close)
-    cache = RedisStatusCache(settings.redis_url.get_secret_value(), min(limit, 1.0))
-    stack.push_async_callback(cache.close)
+    redis = RedisLink(settings.redis_url.get_secret_value(), min(limit, 1.0))
+    stack.push_async_callback(redis.close)
+    notifier = RedisStatusNotifier(redis)
+    stack.push_async_callback(notifier.close)
     keys = RemoteJwks(settings.jwks_url, settings.jwks_refresh_seconds, settings.jwks_cooldown_seconds, limit)
     stack.push_async_callback(keys.close)
     return Ports(
@@ -63,9 +64,10 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
         blobs=_blobs(settings, stack),
         queue=queue,
         jobs=queue,
-        cache=cache,
-        notifier=MemoryStatusNotifier(),
+        cache=RedisStatusCache(redis),
+        notifier=notifier,
         tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, keys),
+        limiter=RedisRateLimiter(redis, *settings.rate) if settings.rate else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from common.adapters.freshness import INVALIDATED_SECONDS, lifetime_seconds
 from common.adapters.priorities import PriorityBuffer
+from common.adapters.waiting import Waiting
 from common.images import Failure, Image, Priority
 from common.messages import Job, encode
 from common.ports import Delivery, Subscription
@@ -61,36 +62,15 @@ class MemoryStatusCache:
 
 class MemoryStatusNotifier:
     def __init__(self) -> None:
-        self._waiting: defaultdict[UUID, set[_MemorySubscription]] = defaultdict(set)
+        self._waiting = Waiting()
 
     async def notify(self, image_id: UUID) -> None:
-        for subscription in self._waiting.get(image_id, ()):
-            subscription.event.set()
+        self._waiting.notify(image_id)
 
     @asynccontextmanager
     async def subscribe(self, image_id: UUID) -> AsyncIterator[Subscription]:
-        subscription = _MemorySubscription()
-        self._waiting[image_id].add(subscription)
-        try:
+        with self._waiting.subscription(image_id) as subscription:
             yield subscription
-        finally:
-            self._waiting[image_id].discard(subscription)
-            if not self._waiting[image_id]:
-                del self._waiting[image_id]
-
-
-class _MemorySubscription:
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-
-    async def notified(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.event.wait()
-        except TimeoutError:
-            return False
-        self.event.clear()
-        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

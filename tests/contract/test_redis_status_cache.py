@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis
 
-from common.adapters.redis import RedisStatusCache
+from common.adapters.redis import RedisLink, RedisStatusCache
 from common.errors import Unavailable, WrongConfiguration
 from common.ports import StatusCache
 from tests.builders import image
@@ -25,11 +25,17 @@ Operation = Callable[[StatusCache], Awaitable[object]]
 
 @asynccontextmanager
 async def cache_at(address: str, limit_seconds: float = LIMIT_SECONDS) -> AsyncIterator[RedisStatusCache]:
-    cache = RedisStatusCache(f"redis://{address}/0", limit_seconds)
-    try:
+    async with linked_cache(f"redis://{address}/0", limit_seconds) as cache:
         yield cache
+
+
+@asynccontextmanager
+async def linked_cache(url: str, limit_seconds: float = 5) -> AsyncIterator[RedisStatusCache]:
+    link = RedisLink(url, limit_seconds)
+    try:
+        yield RedisStatusCache(link)
     finally:
-        await cache.close()
+        await link.close()
 
 
 @pytest.fixture
@@ -195,42 +201,42 @@ async def test_kept_connections_that_died_cost_no_call(to_redis: Handler) -> Non
 
 @pytest.mark.parametrize("garbage", ["", "not JSON", "[]", "7", '{"version": "high"}', '{"version": 1, "id": "no"}', "\x80"])
 async def test_what_cannot_be_decoded_is_a_miss_and_is_replaced(redis_url: str, garbage: str) -> None:
-    put, cache = image(), RedisStatusCache(redis_url, 5)
+    put = image()
     async with Redis.from_url(redis_url) as client:
         await client.set(f"image:{put.id}", garbage.encode("latin-1"), ex=60)
 
-    assert await cache.get(put.id) is None
-    await cache.put(put)
-    assert await cache.get(put.id) == put
-    await cache.close()
+    async with linked_cache(redis_url) as cache:
+        assert await cache.get(put.id) is None
+        await cache.put(put)
+        assert await cache.get(put.id) == put
 
 
 async def test_a_key_of_another_type_is_replaced(redis_url: str) -> None:
-    put, cache = image(), RedisStatusCache(redis_url, 5)
+    put = image()
     async with Redis.from_url(redis_url) as client:
         await client.rpush(f"image:{put.id}", "a list")
         await client.expire(f"image:{put.id}", 60)
 
-    with pytest.raises(Unavailable):
-        await cache.get(put.id)
-    await cache.put(put)
-    assert await cache.get(put.id) == put
-    await cache.close()
+    async with linked_cache(redis_url) as cache:
+        with pytest.raises(Unavailable):
+            await cache.get(put.id)
+        await cache.put(put)
+        assert await cache.get(put.id) == put
 
 
 async def test_it_works_on_a_redis_that_has_forgotten_the_script(redis_url: str) -> None:
-    put, cache = image(), RedisStatusCache(redis_url, 5)
-    await cache.put(put)
-    async with Redis.from_url(redis_url) as client:
-        await client.script_flush()
+    put = image()
+    async with linked_cache(redis_url) as cache:
+        await cache.put(put)
+        async with Redis.from_url(redis_url) as client:
+            await client.script_flush()
 
-    await cache.put(put)
-    assert await cache.get(put.id) == put
-    await cache.close()
+        await cache.put(put)
+        assert await cache.get(put.id) == put
 
 
 @pytest.mark.parametrize("url", ["redis://host:port/0", "redis://:secret@host:99999/0", "http://host"])
 def test_an_address_that_is_none_is_named_without_its_password(url: str) -> None:
     with pytest.raises(WrongConfiguration, match="REDIS_URL") as raised:
-        RedisStatusCache(url, 5)
+        RedisLink(url, 5)
     assert "secret" not in str(raised.value)

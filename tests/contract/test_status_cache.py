@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from common.adapters.memory import MemoryStatusCache
-from common.adapters.redis import RedisStatusCache
+from common.adapters.redis import RedisLink, RedisStatusCache
 from common.images import Failure, FailureCode, Image, ImageStatus, Result
 from common.ports import StatusCache
 from tests.builders import image
@@ -37,15 +37,15 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
         yield in_memory()
         return
     url = request.getfixturevalue("redis_url")
-    redis = RedisStatusCache(url, 5)
+    link = RedisLink(url, 5)
     async with Redis.from_url(url) as client:
 
         async def left(image_id: UUID) -> float:
             milliseconds: int = await client.pttl(f"image:{image_id}")
             return milliseconds / 1000
 
-        yield Cache(redis, left)
-    await redis.close()
+        yield Cache(RedisStatusCache(link), left)
+    await link.close()
 
 
 def in_memory() -> Cache:

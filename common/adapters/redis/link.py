@@ -1,0 +1,92 @@
+"""A process's connections to Redis, and the only place where what the SDK raises becomes our errors.
+
+Each call is one round trip with a short time limit and is never tried twice. After a failure calls fail at once for a second, then
+one of them tries, so that nobody is slowed down by a time-out each while Redis is away. What shares a link shares what one of its
+users has found out.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from common.errors import Unavailable, WrongConfiguration
+
+T = TypeVar("T")
+
+CONNECTIONS = 32
+PAUSE_SECONDS = 1.0
+# Failures of the connection, as against an error that Redis answered with. OSError includes TimeoutError.
+AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+@contextmanager
+def translated(service: str) -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise Unavailable(service, f"{type(error).__name__}: {error}") from error
+
+
+class RedisLink:
+    """`service` names, in the errors, whose call it was."""
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        """Raises WrongConfiguration. Connects with the first call."""
+        self.timeout_seconds = timeout_seconds
+        try:
+            self._pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                # For a free connection. Shorter than the rest, so that who waits for one does not get it when it is too late.
+                timeout=timeout_seconds / 2,
+                socket_connect_timeout=timeout_seconds,
+                socket_timeout=timeout_seconds,
+                # With version 3 the SDK listens for maintenance notices, and no longer notices that a kept connection is dead.
+                protocol=2,
+            )
+        except ValueError:
+            # Its text could hold the password.
+            raise WrongConfiguration("REDIS_URL", "must be redis://[[USER]:PASSWORD@]HOST:PORT/DATABASE") from None
+        self.client = Redis.from_pool(self._pool)
+        # While Redis is away: the moment, on the loop's clock, from which a call may try again.
+        self._try_again_at: float | None = None
+
+    async def close(self) -> None:
+        with suppress(RedisError, OSError):
+            await self.client.aclose()
+
+    def own_connection(self) -> AbstractConnection:
+        """One beside the pool, not connected yet, that whoever asks for it has to disconnect."""
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # the SDK's gap
+        return connection
+
+    async def call(self, service: str, command: Callable[[], Awaitable[T]]) -> T:
+        """Raises Unavailable."""
+        if self._try_again_at is not None:
+            now = asyncio.get_running_loop().time()
+            if now < self._try_again_at:
+                raise Unavailable(service, "Redis failed a moment ago")
+            # This call tries; the others do not wait for what becomes of it.
+            self._try_again_at = now + self.timeout_seconds + PAUSE_SECONDS
+        return await self.attempt(service, command)
+
+    async def attempt(self, service: str, command: Callable[[], Awaitable[T]]) -> T:
+        """A call that tries even where others have just failed."""
+        try:
+            with translated(service):
+                # The SDK's own limits are for each step: a free connection, connecting, writing, reading.
+                async with asyncio.timeout(self.timeout_seconds):
+                    answer = await command()
+        except Unavailable as error:
+            if isinstance(error.__cause__, AWAY):
+                self._try_again_at = asyncio.get_running_loop().time() + PAUSE_SECONDS
+            raise
+        self._try_again_at = None
+        return answer
