@@ -1,11 +1,18 @@
 """Databases of a test's own on the real PostgreSQL, which other tests and the developer's own data don't meet."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+
+from common.adapters.sql import SqlImageStore
+
+# The sessions of a test's store, to select from.
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
 @asynccontextmanager
@@ -23,5 +30,36 @@ async def execute(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def opened(url: str, pool_size: int = 2, time_limit_seconds: float = 10) -> AsyncIterator[SqlImageStore]:
+    store = SqlImageStore(url, pool_size, time_limit_seconds)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def transaction(url: str) -> AsyncIterator[Any]:
+    """Another session's transaction on PostgreSQL, undone on exit."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("BEGIN")
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def poll(url: str, query: str, wanted: int) -> None:
+    """Until that is what PostgreSQL answers."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with asyncio.timeout(20):
+            while await connection.fetchval(query) != wanted:  # noqa: ASYNC110 - another session's state cannot be awaited
+                await asyncio.sleep(0.02)
     finally:
         await connection.close()

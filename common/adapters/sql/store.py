@@ -15,7 +15,6 @@ from sqlalchemy import (
     CursorResult,
     Executable,
     Update,
-    bindparam,
     case,
     delete,
     func,
@@ -77,9 +76,7 @@ class SqlImageStore:
         if owner is not None:
             wanted = wanted.where(_C.owner == owner)
         if status is not None:
-            # In the statement's text, for which PostgreSQL plans by how frequent this very status is. A plan for any status, which
-            # it else comes to after a few calls, would read the whole table for a rare one.
-            wanted = wanted.where(_C.status == bindparam("status", status, _C.status.type, literal_execute=True))
+            wanted = wanted.where(_C.status == status)
         if status not in (None, ImageStatus.COMPLETED):
             wanted = wanted.where(NOT_COMPLETED)
         if before is not None:
