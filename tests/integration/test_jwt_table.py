@@ -57,6 +57,18 @@ async def test_a_good_token_is_let_in(world: World, token: str, roles: set[str])
     assert (await world.http.get(ADDRESS, headers=bearer(token))).status_code == 200
 
 
+@pytest.mark.parametrize(("token", "roles"), GOOD.values(), ids=GOOD.keys())
+async def test_somebody_elses_list_is_403_without_the_role_admin(world: World, token: str, roles: set[str]) -> None:
+    answer = await world.http.get("/api/v1/images", params={"owner": "somebody-else"}, headers=bearer(token))
+
+    if "admin" in roles:
+        assert answer.status_code == 200
+    else:
+        assert slug(answer) == (403, "forbidden")
+        (challenge,) = answer.headers.get_list("WWW-Authenticate")
+        assert challenge.startswith(f'{UNCHALLENGED}, error="insufficient_scope", error_description="')
+
+
 async def test_a_token_of_100_kilobytes_is_431_as_any_headers_of_that_size(world: World) -> None:
     answer = await world.http.get(ADDRESS, headers=bearer(with_claims(filler="a" * 75_000)))
 

@@ -1,60 +1,21 @@
-"""How the realm's keys are read, fetched and kept: rotation, outages, answers a real Keycloak would not give, floods."""
+"""How the realm's keys are fetched and kept: rotation, outages, answers a real Keycloak would not give, floods."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 import respx
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from prometheus_client import REGISTRY
 
 from common.adapters.keycloak import RemoteJwks
-from common.adapters.keycloak.keys import read_jwks
 from common.adapters.keycloak.remote import MAX_JWKS_BYTES
 from common.errors import Unavailable
-from tests.minting import ISSUER, OTHER_RSA_KEY, RSA_KEY, b64, ec_jwk, jwks, number, rsa_jwk
+from tests.minting import ISSUER, OTHER_RSA_KEY, RSA_KEY, jwks, rsa_jwk
 
 URL = f"{ISSUER}/protocol/openid-connect/certs"
-
-
-def test_only_usable_signing_keys_are_kept() -> None:
-    p384 = ec.generate_private_key(ec.SECP384R1()).public_key().public_numbers()
-    small = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to see it refused
-
-    keys = read_jwks(
-        jwks(
-            rsa_jwk(RSA_KEY, "good"),
-            {name: value for name, value in rsa_jwk(RSA_KEY, "no-use").items() if name != "use"},
-            rsa_jwk(RSA_KEY, "encryption", use="enc", alg="RSA-OAEP"),
-            rsa_jwk(RSA_KEY, "encryption-algorithm", alg="RSA-OAEP"),
-            rsa_jwk(RSA_KEY, "hmac-algorithm", alg="HS256"),
-            rsa_jwk(RSA_KEY, "ec-algorithm", alg="ES256"),
-            rsa_jwk(small, "too-small"),
-            rsa_jwk(RSA_KEY, "bad-modulus", n="****"),
-            rsa_jwk(RSA_KEY, "empty-modulus", n=""),
-            rsa_jwk(RSA_KEY, "no-number", n=7),
-            {"kty": "EC", "crv": "P-384", "kid": "other-curve", "use": "sig", "x": number(p384.x), "y": number(p384.y)},
-            ec_jwk("off-the-curve", x=b64(bytes(32))),
-            {"kty": "oct", "kid": "secret", "k": b64(b"secret")},
-            {name: value for name, value in rsa_jwk(RSA_KEY, "").items() if name != "kid"},
-            {"kid": ["list"]},
-            "no object",
-            None,
-        )
-    )
-
-    assert sorted(keys) == ["good", "no-use"]
-    assert sorted(keys["good"]) == ["PS256", "RS256", "RS384", "RS512"]
-
-
-def test_a_private_key_in_the_set_is_taken_as_its_public_half() -> None:
-    private = RSA_KEY.private_numbers()
-
-    keys = read_jwks(jwks(rsa_jwk(RSA_KEY, "rsa", d=number(private.d), p=number(private.p))))
-
-    assert "d" not in keys["rsa"]["RS256"].to_dict()
 
 
 class FakeClock:
@@ -190,6 +151,19 @@ async def test_one_who_gives_up_waiting_does_not_end_the_fetch_for_the_others(re
     assert realm.call_count == 1
 
 
+async def test_concurrent_first_requests_cost_one_fetch(remote: RemoteJwks, realm: respx.Route) -> None:
+    answer = HeldAnswer(OLD)
+    realm.side_effect = answer
+    waiting = [asyncio.create_task(remote.find("old")) for _ in range(100)]
+    await answer.asked.wait()
+    await others_to_run()
+
+    answer.may_go.set()
+
+    assert all(await asyncio.gather(*waiting))
+    assert realm.call_count == 1
+
+
 async def test_keys_are_refreshed_in_the_background_when_they_are_old(
     remote: RemoteJwks, realm: respx.Route, clock: FakeClock
 ) -> None:
@@ -235,6 +209,12 @@ BAD_ANSWERS: dict[str, dict[str, Any]] = {
     "no keys member": {"return_value": httpx.Response(200, json={})},
     "keys null": {"return_value": httpx.Response(200, json={"keys": None})},
     "no keys": {"return_value": httpx.Response(200, json={"keys": []})},
+    "keys an object": {"return_value": httpx.Response(200, json={"keys": {"new": rsa_jwk(RSA_KEY, "new")}})},
+    "keys of wrong types": {"return_value": httpx.Response(200, content=jwks(None, 7, "new", [], {}))},
+    "keys without kty": {"return_value": httpx.Response(200, content=jwks({"kid": "new", "use": "sig", "n": "AQAB", "e": "AQAB"}))},
+    "compressed": {
+        "return_value": httpx.Response(200, stream=httpx.ByteStream(gzip.compress(NEW)), headers={"Content-Encoding": "gzip"})
+    },
     "no usable keys": {"return_value": httpx.Response(200, content=jwks(rsa_jwk(RSA_KEY, "new", use="enc")))},
     "nested too deep": {"return_value": httpx.Response(200, content=b"[" * 100_000)},
     "huge": {"return_value": httpx.Response(200, content=NEW + b" " * MAX_JWKS_BYTES)},
