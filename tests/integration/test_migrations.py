@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,17 +12,18 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, column, exc, inspect, select, table
 
-from common.adapters.sql import SqlImageStore
 from common.adapters.sql.engine import open_engine
 from common.adapters.sql.migrate import config_for, current_revision, head_revision, upgrade
-from common.adapters.sql.rows import METADATA
+from common.adapters.sql.rows import IMAGES, METADATA, new_row
 from common.errors import NotMigrated, Unavailable
+from common.images import IdempotencyKey, ImageStatus
 from common.settings import Settings
+from tests.builders import image
 from tests.conftest import require_url
 from tests.contract.sockets import free_port
-from tests.databases import postgres_database
+from tests.databases import opened, postgres_database
 
 T = TypeVar("T")
 
@@ -48,11 +50,8 @@ async def on(url: str, work: Callable[[Connection], T]) -> T:
 
 
 async def checked(url: str) -> None:
-    store = SqlImageStore(url, 1, 10)
-    try:
+    async with opened(url) as store:
         await store.check()
-    finally:
-        await store.close()
 
 
 async def test_up_down_and_up_again(url: str) -> None:
@@ -74,15 +73,75 @@ async def test_the_revisions_make_what_the_program_expects(url: str) -> None:
     def differences(connection: Connection) -> list[Any]:
         return list(compare_metadata(MigrationContext.configure(connection), METADATA))
 
-    def checks(connection: Connection) -> dict[str | None, str]:
-        return {check["name"]: _plain(check["sqltext"]) for check in inspect(connection).get_check_constraints("images")}
-
     assert await on(url, differences) == []
-    # What alembic does not compare: the names and texts of the checks, against those of a table made from the model.
-    migrated = await on(url, checks)
+    # What alembic does not compare, against tables made from the model.
+    migrated = await on(url, _definitions)
     await on(url, lambda connection: METADATA.drop_all(connection))
     await on(url, lambda connection: METADATA.create_all(connection))
-    assert migrated == await on(url, checks)
+    assert migrated == await on(url, _definitions)
+
+
+async def test_going_back_a_revision_restores_every_definition_and_again_forward(url: str) -> None:
+    await on(url, lambda connection: command.upgrade(config_for(connection), "0001"))
+    before = await on(url, _definitions)
+    await asyncio.to_thread(upgrade, url)
+    after = await on(url, _definitions)
+    assert before != after
+    await on(url, lambda connection: command.downgrade(config_for(connection), "0001"))
+    assert await on(url, _definitions) == before
+    await asyncio.to_thread(upgrade, url)
+    assert await on(url, _definitions) == after
+
+
+async def test_images_in_every_state_survive_the_revisions(url: str) -> None:
+    # given a database of the first revision with images in every state
+    await on(url, lambda connection: command.upgrade(config_for(connection), "0001"))
+    await on(url, _insert_images)
+    before = await on(url, _images)
+    assert len(before) == 6
+
+    # when it is brought to this one, then all are there as they were, and none is deleted
+    await asyncio.to_thread(upgrade, url)
+    assert await on(url, _images) == before
+    ids = {row["filename"]: row["id"] for row in before}
+    async with opened(url) as store:
+        found = await store.page(owner="alice", status=None, before=None, limit=10)
+        assert {row.filename: row.status for row in found} == {
+            "uploaded": "uploaded",
+            "queued": "queued",
+            "processing": "processing",
+            "completed": "completed",
+            "failed": "failed",
+            "dead letter to send": "failed",
+        }
+        assert await store.make_all_due() == 4
+        # and what it brings works
+        key = IdempotencyKey(text="a key", fingerprint="1")
+        added = await store.add(image(owner="alice", filename="added"), timedelta(0), key)
+        assert (await store.add(image(owner="alice"), timedelta(0), key)).id == added.id
+        for filename in ("processing", "completed"):
+            assert await store.mark_deleted(ids[filename], "alice", timedelta(0)) is not None
+
+    # when it goes back, then what was deleted is not seen again, and all else stays
+    await on(url, lambda connection: command.downgrade(config_for(connection), "0001"))
+    left = {row["filename"] for row in await on(url, _images)}
+    assert left == {"uploaded", "queued", "failed", "dead letter to send", "added"}
+
+    # and forward again
+    await asyncio.to_thread(upgrade, url)
+    async with opened(url) as store:
+        assert {row.filename for row in await store.page(owner="alice", status=None, before=None, limit=10)} == left
+        assert await store.take_due(10, timedelta(0), deleted=True) == []
+
+
+@pytest.mark.parametrize(
+    "change", ["deleted = true, dispatch_after = NULL", "status = 'lost'", "status = 'failed'", "size_bytes = 0"]
+)
+async def test_the_checks_hold_after_the_revisions(url: str, change: str) -> None:
+    await asyncio.to_thread(upgrade, url)
+    await on(url, _insert_images)
+    with pytest.raises(exc.IntegrityError, match="images_"):
+        await on(url, lambda connection: connection.exec_driver_sql(f"UPDATE images SET {change} WHERE filename = 'completed'"))  # noqa: S608 - named above
 
 
 async def test_upgrades_at_the_same_time_do_it_once(url: str) -> None:
@@ -147,5 +206,53 @@ def _tables(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names())
 
 
+def _definitions(connection: Connection) -> dict[str, object]:
+    """Of all tables: the columns with type, nullness and default, the constraints, and the indexes as the database words them."""
+    inspector = inspect(connection)
+    found: dict[str, object] = {}
+    for name in sorted(_tables(connection) - {"alembic_version"}):
+        found[name] = {
+            "columns": {
+                each["name"]: (str(each["type"]), each["nullable"], each["default"]) for each in inspector.get_columns(name)
+            },
+            "key": inspector.get_pk_constraint(name)["constrained_columns"],
+            "checks": {check["name"]: _plain(check["sqltext"]) for check in inspector.get_check_constraints(name)},
+        }
+    indexes = (
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name <> 'alembic_version'"
+        if connection.dialect.name == "sqlite"
+        else "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    )
+    found["indexes"] = {row[0]: _plain(row[1]) for row in connection.exec_driver_sql(indexes)}
+    return found
+
+
 def _plain(sql: str) -> str:
     return "".join(sql.split())
+
+
+# As the first revision makes it.
+_FIRST_IMAGES = table("images", *(column(each.name, each.type) for each in IMAGES.c if each.name != "deleted"))
+
+
+def _insert_images(connection: Connection) -> None:
+    """One in every state, and one that failed whose dead letter is still to be sent."""
+    time = datetime(2026, 1, 2, 3, 4, 7, 123_456, tzinfo=UTC)
+    for filename in (*ImageStatus, "dead letter to send"):
+        row = new_row(image(filename=str(filename), size_bytes=5_000_000_000)) | {"attempts": 2, "outages": 1, "version": 7}
+        del row["deleted"]
+        match filename:
+            case ImageStatus.COMPLETED:
+                row |= {"status": filename, "result_key": "a/2", "result_size_bytes": 4_000_000_000, "completed_at": time}
+            case ImageStatus.FAILED:
+                row |= {"status": filename, "failure_code": "corrupt-image", "failure_detail": "It ends before its end."}
+            case "dead letter to send":
+                row |= {"status": ImageStatus.FAILED, "failure_code": "time-limit", "dispatch_after": time}
+            case _:
+                row |= {"status": filename, "dispatch_after": time, "last_due": time}
+        connection.execute(_FIRST_IMAGES.insert().values(row))
+
+
+def _images(connection: Connection) -> list[dict[str, Any]]:
+    """Every row, with the columns of the first revision."""
+    return [dict(row) for row in connection.execute(select(_FIRST_IMAGES).order_by("id")).mappings()]

@@ -116,7 +116,8 @@ async def test_sqlite_looks_for_a_rare_status_in_its_index(sqlite_url: str) -> N
         await store.page(owner=None, status=ImageStatus.FAILED, before=uuid7(), limit=21)
         [(statement, parameters)] = ran
         async with store._engine.connect() as connection:
-            plan = [row[3] for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            steps = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).mappings()
+            plan = [step["detail"] for step in steps]
     assert plan == ["SEARCH images USING INDEX images_status (status=? AND id<?)"]
 
 

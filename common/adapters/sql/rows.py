@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from common.images import Failure, FailureCode, Image, ImageStatus, Priority, Result
 
-# What `images_status` holds: not the status that most rows have. SQLite looks there only for a query that says the same words.
+# What `images_status` holds: not the status that most rows have. SQLite looks there only for a query that says the same.
 NOT_COMPLETED = text("status <> 'completed'")
 
 
