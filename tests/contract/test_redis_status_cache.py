@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
@@ -13,7 +12,8 @@ from common.adapters.redis import RedisLink, RedisStatusCache
 from common.errors import Unavailable, WrongConfiguration
 from common.ports import StatusCache
 from tests.builders import image
-from tests.contract.sockets import Handler, Server, free_port, proxy_to, silence
+from tests.contract.redis_servers import counted, hangs_up, proxy_to_redis, says_that_it_is_loading, speaks_no_redis
+from tests.contract.sockets import Handler, Server, free_port, silence
 from tests.polling import eventually, wait_until
 
 LIMIT_SECONDS = 0.5
@@ -40,8 +40,7 @@ async def linked_cache(url: str, limit_seconds: float = 5) -> AsyncIterator[Redi
 
 @pytest.fixture
 def to_redis(redis_url: str) -> Handler:
-    parts = urlsplit(redis_url)
-    return proxy_to(parts.hostname or "localhost", parts.port or 6379)
+    return proxy_to_redis(redis_url)
 
 
 every_operation = pytest.mark.parametrize(
@@ -76,33 +75,11 @@ async def test_a_redis_that_never_answers_is_unavailable_in_time(operation: Oper
         assert await seconds_until_unavailable(operation(cache)) < LIMIT_SECONDS + SLACK_SECONDS
 
 
-async def says_that_it_is_loading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while await reader.read(65536):
-        writer.write(b"-LOADING Redis is loading the dataset in memory\r\n" * 3)
-
-
-async def speaks_no_redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    await reader.read(65536)
-
-
-async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read(1)
-
-
 @every_operation
 @pytest.mark.parametrize("answer", [says_that_it_is_loading, speaks_no_redis, hangs_up])
 async def test_an_answer_that_is_of_no_use_is_unavailable(operation: Operation, answer: Handler) -> None:
     async with Server(answer) as server, cache_at(server.address) as cache:
         assert await seconds_until_unavailable(operation(cache)) < LIMIT_SECONDS + SLACK_SECONDS
-
-
-def counted(handler: Handler, connections: list[float]) -> Handler:
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(time.monotonic())
-        await handler(reader, writer)
-
-    return handle
 
 
 @every_operation
