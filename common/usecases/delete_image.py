@@ -4,10 +4,12 @@ The row is marked first: readers and workers find nothing from that moment, and 
 `finish_due_deletions`, which every worker loops over, does what could not be done at once. A worker that is rendering the image
 stores a result, finds no row to name it, and removes it.
 
-Does not promise that no object is left where such a worker is killed, or cut off from the object store, after it has stored the
-result of an image that was removed meanwhile: nobody knows of that object, and the sweeper takes it. Nor does a cache show nothing
-where a reader stood still for longer than the cache remembers an invalidation, between reading the row and writing the cache: what
-that one wrote shows until it expires, and its content is gone all the same.
+Does not promise that
+- the cache shows nothing before it is told: next, or by the loop, where this process ends or the cache is away at that moment;
+- the cache shows nothing where a reader stood still between reading the row and writing the cache for longer than the cache
+  remembers an invalidation: what that one wrote shows until it expires. The content is gone all the same;
+- no object is left where a worker is killed, or cut off from the object store, right after it stored the result of an image that
+  had been removed meanwhile: nobody knows of that object, and the sweeper takes it.
 """
 
 import asyncio
