@@ -33,6 +33,13 @@ def to_srgb(picture: Image.Image, profile: ImageCms.ImageCmsProfile | None) -> I
     return image.convert("RGB") if image.mode == "CMYK" else image
 
 
+def without_useless_alpha(image: Image.Image) -> Image.Image:
+    """For decoders that add an alpha channel on their own."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")
+    return image
+
+
 def _eight_bit(picture: Image.Image) -> Image.Image:
     key: Any = picture.info.get("transparency")
     match picture.mode:
@@ -44,6 +51,8 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
             return picture.convert("L" if key is None else "LA")
         case "RGB" if key is not None:
             return picture.convert("RGBA")
+        case "LAB":
+            return _from_lab(picture)
         case _:
             return picture
 
@@ -55,6 +64,13 @@ def _from_sixteen_bit(picture: Image.Image, key: int | None) -> Image.Image:
     if key is None:
         return gray
     return Image.merge("LA", (gray, wide.point([0 if level == key else 255 for level in range(65536)], "L")))
+
+
+def _from_lab(picture: Image.Image) -> Image.Image:
+    converted = ImageCms.profileToProfile(picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
+    if converted is None:
+        raise ValueError("not converted")
+    return converted
 
 
 def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:

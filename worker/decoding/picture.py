@@ -48,11 +48,13 @@ def check_limits(kind: Format, stored: Size, frames: int, limits: Limits) -> Non
     """Raises PictureRefused. To be called before a pixel is decoded."""
     width, height = stored
     if width * height > limits.pixels:
-        raise _over(f"The picture has {width} × {height} pixels; {limits.pixels} in all are allowed.")
+        raise over_limit(f"The picture has {width} × {height} pixels; {limits.pixels} in all are allowed.")
     if frames > limits.frames:
-        raise _over(f"The {kind.name} has more than {limits.frames} frames.")
+        raise over_limit(f"The {kind.name} has more than {limits.frames} frames.")
     if width * height * frames > limits.total_pixels:
-        raise _over(f"The {kind.name} has {frames} frames of {width} × {height} pixels; {limits.total_pixels} in all are allowed.")
+        raise over_limit(
+            f"The {kind.name} has {frames} frames of {width} × {height} pixels; {limits.total_pixels} in all are allowed."
+        )
 
 
 def check_output(kind: Format, upright: Size, frames: int, processing: Processing, limits: Limits) -> None:
@@ -60,7 +62,7 @@ def check_output(kind: Format, upright: Size, frames: int, processing: Processin
     try:
         processing.check_size(kind, upright, frames, limits)
     except InvalidProcessing as error:
-        raise _over(error.detail) from None
+        raise over_limit(error.detail) from None
 
 
 def unsupported(kind: Format, what: str) -> PictureRefused:
@@ -78,7 +80,7 @@ def check_memory(size: int) -> None:
         raise MemoryError(f"{size} bytes") from None
 
 
-def _over(detail: str) -> PictureRefused:
+def over_limit(detail: str) -> PictureRefused:
     return PictureRefused(FailureCode.LIMIT_EXCEEDED, detail)
 
 
