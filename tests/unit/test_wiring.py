@@ -4,6 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from common.settings import load
+from common.wiring import open_ports
+
 PROGRAM = """
 import asyncio, sys
 from common import wiring
@@ -15,7 +20,7 @@ async def main():
         await ports.blobs.check()
 
 asyncio.run(main())
-print(*sorted({"aio_pika", "minio", "redis", "fastapi", "PIL"} & set(sys.modules)))
+print(*sorted({"aio_pika", "minio", "redis", "limits", "fastapi", "PIL"} & set(sys.modules)))
 """
 
 
@@ -24,3 +29,10 @@ def test_the_embedded_mode_loads_no_client_of_a_service(tmp_path: Path) -> None:
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.split() == []
+
+
+@pytest.mark.parametrize(("rate", "is_limited"), [("100/second", True), ("off", False)])
+async def test_rates_are_limited_where_that_is_set(rate: str, is_limited: bool) -> None:
+    # Given a Redis that is not there: nothing connects yet.
+    async with open_ports(load(rate_limit=rate, redis_url="redis://127.0.0.1:1/0")) as ports:
+        assert (ports.limiter is not None) == is_limited
