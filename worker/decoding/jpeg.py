@@ -5,13 +5,12 @@ from typing import Any
 from PIL import Image
 
 from common.formats import Format, Limits, orientation_in, upright_size
-from common.processing import Filter, Fit, Processing, Resize, Size
+from common.processing import Fit, Processing, Resize, Size
 from worker.decoding.colour import profile_in, to_srgb
 from worker.decoding.intact import Damaged
 from worker.decoding.jpeg_layout import JpegLayout, read_layout
 from worker.decoding.picture import Decoded, Frame, check_limits, check_memory, check_output, turned_upright
 
-GRAYSCALE = Filter(name="grayscale")
 # By the number of components: the mode, and Pillow's raw mode. CMYK is stored inverted, as Adobe does and all others follow.
 _MODES = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
 # As much as a decoder reads ahead of what it needs, 64 bits.
@@ -26,26 +25,30 @@ def decode_jpeg(data: bytes, processing: Processing, limits: Limits) -> Decoded:
     check_output(Format.JPEG, upright, 1, processing, limits)
     profile = profile_in(layout.profile)
     mode, raw_mode = _MODES[len(layout.components)]
-    if mode == "RGB" and GRAYSCALE in processing.steps and profile is None:
+    if mode == "RGB" and _is_about_luma(processing) and profile is None:
         mode = raw_mode = "L"  # a foreign profile needs the colours
     resize = _leading_resize(processing)
     target = upright_size(*resize.size_after(upright), orientation) if resize else layout.size
     reduction = _reduction(layout.size, target, resize) if resize else 1
     image = to_srgb(decode_pixels(data, layout, mode, raw_mode, reduction=reduction), profile)
-    if reduction > 1:
-        width, height = layout.size
-        whole = (0, 0, width / reduction, height / reduction)
-        image = image.resize(target, Image.Resampling.LANCZOS, box=whole)
+    if resize and reduction > 1:
+        part = [side / reduction for side in _part(layout.size, target, resize)]
+        image = image.resize(target, Image.Resampling.LANCZOS, box=(part[0], part[1], part[2], part[3]))
     return Decoded(kind=Format.JPEG, size=upright, frames=iter([Frame(image=turned_upright(image, orientation))]))
+
+
+def _is_about_luma(processing: Processing) -> bool:
+    """Whether gray is all that is made of the picture. What comes before makes no difference, unless it drives colours to extremes."""
+    names = [step.name for step in processing.steps]
+    return "grayscale" in names and "sharpen" not in names[: names.index("grayscale")]
 
 
 def _leading_resize(processing: Processing) -> Resize | None:
     """The resize that the processing begins with. Gray before it makes no difference: both are linear."""
     for step in processing.steps:
         if isinstance(step, Resize):
-            # What is cropped takes the plain way.
-            return None if step.fit is Fit.FILL and step.width and step.height else step
-        if step != GRAYSCALE:
+            return step
+        if step.name != "grayscale":
             return None
     return None
 
@@ -54,8 +57,18 @@ def _reduction(stored: Size, target: Size, resize: Resize) -> int:
     """libjpeg decodes at a half, a quarter or an eighth at next to no cost. No less than twice the size wanted is asked for."""
     scales = [side // (2 * wanted) for side, wanted in zip(stored, target, strict=True)]
     # Where the shape is kept, the longer side tells: the other one may be a single pixel, from rounding.
-    scale = min(scales) if resize.fit is Fit.STRETCH else scales[stored.index(max(stored))]
+    scale = scales[stored.index(max(stored))] if resize.fit is Fit.FIT else min(scales)
     return max(step for step in (1, 2, 4, 8) if step <= max(1, scale))
+
+
+def _part(stored: Size, target: Size, resize: Resize) -> tuple[float, float, float, float]:
+    """What the result shows of the picture: all, or, where it is to be filled, the middle."""
+    width, height = float(stored[0]), float(stored[1])
+    if resize.fit is Fit.FILL:
+        scale = max(target[0] / width, target[1] / height)
+        width, height = min(width, target[0] / scale), min(height, target[1] / scale)
+    left, top = (stored[0] - width) / 2, (stored[1] - height) / 2
+    return left, top, left + width, top + height
 
 
 def decode_pixels(
