@@ -88,7 +88,7 @@ class Bucket(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """An object being read: its size in bytes, and its bytes as chunks of at most 64 KiB or so."""
+    """An object, or a part of one, being read: how many bytes, and the bytes as chunks of at most 64 KiB or so."""
 
     size_bytes: int
     chunks: AsyncIterator[bytes]
@@ -106,8 +106,10 @@ class BlobStore(Protocol):
     async def fetch(self, bucket: Bucket, key: str, target: Path) -> None:
         """Writes the object's bytes to the file. Raises BlobNotFound."""
 
-    def open(self, bucket: Bucket, key: str) -> AbstractAsyncContextManager[Blob]:
-        """For streaming: memory stays small whatever the size. Entering raises BlobNotFound."""
+    def open(self, bucket: Bucket, key: str, part: range | None = None) -> AbstractAsyncContextManager[Blob]:
+        """For streaming: memory stays small whatever the size. Entering raises BlobNotFound.
+
+        `part`: only these bytes, of which there is one at least and all are within the object; no others are read."""
 
     async def delete(self, bucket: Bucket, key: str) -> None:
         """The object is gone; no error where it was not there."""

@@ -179,8 +179,10 @@ class FakeBlobStore:
         target.write_bytes(self._content(bucket, key))
 
     @asynccontextmanager
-    async def open(self, bucket: Bucket, key: str) -> AsyncIterator[Blob]:
+    async def open(self, bucket: Bucket, key: str, part: range | None = None) -> AsyncIterator[Blob]:
         content = self._content(bucket, key)
+        if part:
+            content = content[part.start : part.stop]
 
         async def chunks() -> AsyncIterator[bytes]:
             for start in range(0, len(content), CHUNK_BYTES):

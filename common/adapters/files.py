@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 from uuid import uuid4
@@ -59,14 +60,16 @@ class FileBlobStore:
         await self._call(copy)
 
     @asynccontextmanager
-    async def open(self, bucket: Bucket, key: str) -> AsyncIterator[Blob]:
+    async def open(self, bucket: Bucket, key: str, part: range | None = None) -> AsyncIterator[Blob]:
         place = self._place(bucket, key)
         # A list, because a caller that is cancelled meanwhile gets no answer, yet has to close the file.
         opened: list[BinaryIO] = []
 
         def begin() -> int:
             opened.append(self._existing(bucket, place))
-            return os.fstat(opened[0].fileno()).st_size
+            if part:
+                opened[0].seek(part.start)
+            return len(part) if part else os.fstat(opened[0].fileno()).st_size
 
         try:
             size = await self._call(begin)
@@ -151,7 +154,7 @@ class FileBlobStore:
 
     async def _chunks(self, file: BinaryIO, size: int) -> AsyncGenerator[bytes, None]:
         while size:
-            chunk = await self._call(lambda: file.read(CHUNK_BYTES))
+            chunk = await self._call(partial(file.read, min(CHUNK_BYTES, size)))
             if not chunk:
                 raise Unavailable("object store", f"a file ended {size} bytes early")
             size -= len(chunk)

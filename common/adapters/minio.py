@@ -114,13 +114,17 @@ class MinioBlobStore:
         await self._call(receive)
 
     @asynccontextmanager
-    async def open(self, bucket: Bucket, key: str) -> AsyncIterator[Blob]:
+    async def open(self, bucket: Bucket, key: str, part: range | None = None) -> AsyncIterator[Blob]:
         # A list, because a caller that is cancelled meanwhile gets no answer, yet has to release the connection.
         opened: list[BaseHTTPResponse] = []
 
         def begin() -> int:
-            opened.append(self._client.get_object(bucket, key))
-            return _size(opened[0])
+            offset, length = (part.start, len(part)) if part else (0, 0)
+            opened.append(self._client.get_object(bucket, key, offset, length))
+            size = _size(opened[0])
+            if part and size != length:
+                raise HTTPError(f"an answer of {size} bytes, where {length} were asked for")
+            return size
 
         try:
             size = await self._call(begin)

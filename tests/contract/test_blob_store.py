@@ -80,8 +80,8 @@ async def fetched(blobs: BlobStore, key: str, tmp_path: Path, bucket: Bucket = B
     return target.read_bytes()
 
 
-async def streamed(blobs: BlobStore, key: str) -> bytes:
-    async with blobs.open(Bucket.RAW, key) as blob:
+async def streamed(blobs: BlobStore, key: str, part: range | None = None) -> bytes:
+    async with blobs.open(Bucket.RAW, key, part) as blob:
         chunks = [chunk async for chunk in blob.chunks]
     assert all(0 < len(chunk) <= 64 * 1024 for chunk in chunks)
     content = b"".join(chunks)
@@ -107,6 +107,23 @@ async def test_what_was_put_is_fetched_and_streamed(
 
     assert await fetched(blobs, key, tmp_path) == content
     assert await streamed(blobs, key) == content
+
+
+@pytest.mark.parametrize(
+    "part",
+    [range(1), range(5, 6), range(65_530, 65_545), range(100, 200_000), range(262_143, 262_144), range(262_144)],
+    ids=lambda part: f"{part.start}-{part.stop}",
+)
+async def test_a_part_is_those_bytes_and_no_others(blobs: BlobStore, key: str, file: Callable[[bytes], Path], part: range) -> None:
+    content = bytes(range(256)) * 1024
+    await blobs.put(Bucket.RAW, key, file(content), "image/png")
+
+    assert await streamed(blobs, key, part) == content[part.start : part.stop]
+
+
+async def test_a_part_of_what_is_not_there_is_not_found(blobs: BlobStore, key: str) -> None:
+    with pytest.raises(BlobNotFound):
+        await streamed(blobs, key, range(3, 5))
 
 
 async def test_a_second_put_replaces_the_first(blobs: BlobStore, key: str, file: Callable[[bytes], Path], tmp_path: Path) -> None:

@@ -144,6 +144,14 @@ async def test_a_download_whose_end_cannot_be_told_is_refused(read: Operation, f
         await unavailable_in_time(read(store, folder))
 
 
+async def test_a_store_that_sends_more_than_the_part_is_unavailable() -> None:
+    answer = http_answer("200 OK", b"the whole content", "image/png")
+    async with Server(ScriptedHttp(answer)) as server, store_at(server.address) as store:
+        with pytest.raises(Unavailable):
+            async with store.open(Bucket.RAW, "key", range(3, 5)):
+                pytest.fail("opened")
+
+
 @pytest.mark.parametrize(
     ("operation", "answer"),
     [
