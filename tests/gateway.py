@@ -66,13 +66,16 @@ class World:
     async def completed(self, **how: Any) -> UUID:
         """An image whose result is RESULT, said to be a JPEG."""
         image_id = await self.uploaded(**how)
+        await self.complete(image_id)
+        return image_id
+
+    async def complete(self, image_id: UUID) -> None:
         image = await self._claimed(image_id)
         self.blobs.objects[Bucket.PROCESSED, image.result_key] = RESULT
         result = Result(
             key=image.result_key, content_type="image/jpeg", size_bytes=len(RESULT), sha256="a" * 64, width=800, height=600
         )
         await self._known(await self.images.complete(image_id, image.attempts, result))
-        return image_id
 
     async def failed(self) -> UUID:
         image_id = await self.uploaded()

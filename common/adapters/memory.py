@@ -62,14 +62,14 @@ class MemoryStatusCache:
 
 class MemoryStatusNotifier:
     def __init__(self) -> None:
-        self._waiting = Waiting()
+        self.waiting = Waiting()
 
     async def notify(self, image_id: UUID) -> None:
-        self._waiting.notify(image_id)
+        self.waiting.notify(image_id)
 
     @asynccontextmanager
     async def subscribe(self, image_id: UUID) -> AsyncIterator[Subscription]:
-        with self._waiting.subscription(image_id) as subscription:
+        with self.waiting.subscription(image_id) as subscription:
             yield subscription
 
 

@@ -42,6 +42,8 @@ KeyHeader = Annotated[
         description="chosen by the client: the same upload with the same key is taken in once",
     ),
 ]
+# What a processing looks like; common.processing says what it may be.
+_PROCESSING = r"^(@[A-Za-z0-9_-]{1,64}|[a-z]+(:[0-9a-z.+]+)*([|][a-z]+(:[0-9a-z.+]+)*)*)?$"
 ADDRESSES = ("/api/v1/upload", IMAGES, "/upload")
 REFUSALS = (
     BadRequest,
@@ -138,11 +140,22 @@ def _priority(text: str) -> Priority:
 
 
 def _form_documentation() -> dict[str, Any]:
+    """Of the field's names only the usual one, so that documentation pages show a form that can be filled in."""
     picture = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
     fields = {
         "image": {**picture, "description": f"The picture. Other names for the field: {', '.join(IMAGE_FIELDS[1:])}."},
-        "processing": {"type": "string", "default": processing.DEFAULT, "description": "Steps, one after the other."},
+        "processing": {
+            "type": "string",
+            "default": processing.DEFAULT,
+            "maxLength": processing.MAX_TEXT,
+            "pattern": _PROCESSING,
+            "description": "Steps, one after the other, or a preset. What can be done depends on the picture.",
+        },
         "priority": {"type": "string", "enum": list(Priority), "default": Priority.NORMAL},
     }
-    schema = {"type": "object", "properties": fields, "required": ["image"]}
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    schema = {"type": "object", "properties": fields, "required": ["image"], "additionalProperties": False}
+    kinds = ", ".join(kind.value for kind in Format if kind is not Format.AVIF)
+    return {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": schema, "encoding": {"image": {"contentType": kinds}}}},
+    }
