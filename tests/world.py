@@ -20,7 +20,6 @@ ADMIN = Principal(subject="root", roles=frozenset({"admin"}))
 STALE = timedelta(minutes=10)
 LEASE = timedelta(seconds=30)
 RETRY = RetryPolicy(max_attempts=2, max_outages=3, first_delay=timedelta(0))
-PROCESS = ProcessPolicy(lease=LEASE, retry=RETRY)
 DISPATCH = DispatchPolicy(stale_after=STALE, retry=RETRY)
 
 
@@ -81,9 +80,10 @@ class World:
     async def submit(self, upload: Upload | None = None, ports: Ports | None = None, principal: Principal = ALICE) -> Image:
         return await submit_upload(ports or self.ports, principal, upload or self.upload, STALE)
 
-    async def process(self, image: Image, ports: Ports | None = None) -> Image | None:
+    async def process(self, image: Image, ports: Ports | None = None, retry: RetryPolicy = RETRY) -> Image | None:
         """→ what became of it."""
-        await process_image(ports or self.ports, self.renderer, PROCESS, Job(image_id=image.id, request_id=image.request_id))
+        policy = ProcessPolicy(lease=LEASE, retry=retry)
+        await process_image(ports or self.ports, self.renderer, policy, Job(image_id=image.id, request_id=image.request_id))
         return await self.images.get(image.id)
 
     async def image_in(self, status: ImageStatus) -> Image:

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from common.usecases.delete_image import BATCH, GRACE, delete_image, finish_due_
 from common.usecases.dispatch_due import dispatch_until_none_is_due
 from common.usecases.get_image import get_image
 from tests.disturbed import Disturbed, Failing
-from tests.world import ADMIN, ALICE, BOB, DISPATCH, World
+from tests.world import ADMIN, ALICE, BOB, DISPATCH, RETRY, World
 
 before_or_after = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 in_every_state = pytest.mark.parametrize("status", ImageStatus)
@@ -181,27 +182,36 @@ async def test_nothing_survives_where_the_worker_is_stopped_at_that_moment(world
     assert names == [*WORKERS_CALLS, *AFTERWARDS]
 
 
+async def stop() -> None:
+    raise asyncio.CancelledError
+
+
 @before_or_after
-async def test_nothing_survives_where_a_call_of_the_worker_fails_too(world: World, *, after: bool) -> None:
+@pytest.mark.parametrize(
+    ("disturb", "ending", "max_outages"),
+    [(Failing, Unavailable, 3), (Failing, Unavailable, 1), (partial(Disturbed, what=stop), asyncio.CancelledError, 3)],
+    ids=["an outage", "the last outage", "a stop"],
+)
+async def test_nothing_survives_where_more_goes_wrong_after_a_deletion_during_the_render(
+    world: World, disturb: Callable[..., Disturbed], ending: type[BaseException], max_outages: int, *, after: bool
+) -> None:
     names = []
     for call in count(1):
         image = await world.submit(dataclasses.replace(world.upload, idempotency_key=f"key {call}"))
         world.renderer.meanwhile = lambda image=image: delete(world, image)
-        failing = Failing(world.ports, call, after=after)
-        try:
-            await world.process(image, failing.ports)
-        except Unavailable:
-            # nobody could claim it
-            assert failing.at == "images.claim"
-            await delete(world, image)
-        if failing.at is None:
+        disturbed = disturb(world.ports, call, after=after)
+        with suppress(ending):
+            await world.process(image, disturbed.ports, dataclasses.replace(RETRY, max_outages=max_outages))
+        if disturbed.at is None:
             break
-        names.append(failing.at)
-        # where the source could not be fetched there was no render, and so no deletion
+        names.append(disturbed.at)
         if await world.images.get(image.id) is not None:
-            assert failing.at == "blobs.fetch"
+            # it came to no render, and so to no deletion
+            assert disturbed.at in ("images.claim", "cache.invalidate", "blobs.fetch")
             await delete(world, image)
-        await check_gone(world, image, failing.at)
+        await finish_later(world)
+        assert await world.remains(image) == [], disturbed.at
+        await assert_not_found(world, image)
     assert names == [*WORKERS_CALLS, "blobs.delete"]
 
 
@@ -295,7 +305,13 @@ async def test_without_the_cache_the_row_stays_marked_until_that_has_forgotten(
 
 async def test_what_cannot_be_deleted_holds_up_no_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # given more due deletions than fit into a batch, older than the job, and no object store
-    monkeypatch.setattr(world.blobs, "delete", away)
+    asked = []
+
+    async def away_again(*what: Any) -> None:
+        asked.append(what)
+        await away()
+
+    monkeypatch.setattr(world.blobs, "delete", away_again)
     for number in range(3 * BATCH):
         image = await world.submit(dataclasses.replace(world.upload, idempotency_key=f"key {number}"))
         with pytest.raises(Unavailable):
@@ -306,6 +322,10 @@ async def test_what_cannot_be_deleted_holds_up_no_job(world: World, monkeypatch:
     await dispatch_until_none_is_due(world.ports, DISPATCH)
 
     assert (await get_image(world.ports, ALICE, job.id)).status is ImageStatus.QUEUED
+    # and a round of deletions asks the store for no more than a batch, at once
+    asked.clear()
+    await finish_due_deletions(world.ports)
+    assert len(asked) == BATCH
 
 
 async def test_a_deletion_that_fails_again_and_again_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,70 +1,36 @@
 """Carrying out a job: the row ends in its next state, whatever goes wrong on the way."""
 
 import asyncio
-import dataclasses
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
 from common.errors import PictureRefused, RenderInterrupted, Unavailable
 from common.images import FailureCode, Image, ImageStatus, RetryPolicy
 from common.messages import Job
-from common.ports import Bucket, Ports, Rendered
-from common.processing import Processing
-from common.usecases.dispatch_due import DispatchPolicy, dispatch_due
+from common.ports import Bucket
+from common.usecases.dispatch_due import dispatch_due, dispatch_until_none_is_due
 from common.usecases.process_image import ProcessPolicy, process_image
-from tests import builders
-from tests.fakes import FakeBlobStore, FakeImageStore, FakeRenderer, FakeTokenVerifier
-
-LEASE = timedelta(seconds=30)
-RETRY = RetryPolicy(max_attempts=2, max_outages=3, first_delay=timedelta(0))
-PROCESS = ProcessPolicy(lease=LEASE, retry=RETRY)
-DISPATCH = DispatchPolicy(stale_after=timedelta(minutes=10), retry=RETRY)
+from tests import world as worlds
+from tests.disturbed import Failing
+from tests.world import DISPATCH, LEASE, RETRY, STALE
 
 
-class ScriptedRenderer(FakeRenderer):
-    """Does `meanwhile` in the middle of each render; raises `error`, if any, at each."""
+class World(worlds.World):
+    """With one uploaded picture in it, that nobody has published yet."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.error: Exception | None = None
-        self.meanwhile: Callable[[], Awaitable[object]] | None = None
-        self.calls = 0
+    image: Image
 
-    async def render(self, source: Path, target: Path, processing: Processing) -> Rendered:
-        self.calls += 1
-        if self.meanwhile is not None:
-            await self.meanwhile()
-        if self.error is not None:
-            raise self.error
-        return await super().render(source, target, processing)
+    @property
+    def job(self) -> Job:
+        return Job(image_id=self.image.id, request_id=self.image.request_id)
 
-
-class World:
-    """All fakes, with one uploaded picture in them."""
-
-    def __init__(self) -> None:
-        self.images, self.blobs, self.queue, self.cache = FakeImageStore(), FakeBlobStore(), MemoryQueue(), MemoryStatusCache()
-        self.renderer = ScriptedRenderer()
-        self.ports = Ports(
-            images=self.images,
-            blobs=self.blobs,
-            queue=self.queue,
-            jobs=self.queue,
-            cache=self.cache,
-            notifier=MemoryStatusNotifier(),
-            tokens=FakeTokenVerifier({}),
-        )
-        self.image = builders.image()
-        self.job = Job(image_id=self.image.id, request_id=self.image.request_id)
-
-    async def process(self) -> Image | None:
-        await process_image(self.ports, self.renderer, PROCESS, self.job)
-        return await self.images.get(self.image.id)
+    async def process_it(self) -> Image | None:
+        return await self.process(self.image)
 
     def dead(self) -> list[Any]:
         return list(self.queue.dead_letters)
@@ -72,16 +38,15 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> World:
-    world = World()
-    source = tmp_path / "cat.jpg"
-    source.write_bytes(b"a picture")
-    await world.blobs.put(Bucket.RAW, world.image.raw_key, source, "image/jpeg")
-    await world.images.add(world.image, timedelta(seconds=5))
+    world = World(tmp_path)
+    world.image = await world.image_in(ImageStatus.UPLOADED)
+    # what the gateway published is lost
+    await (await anext(world.queue.deliveries(1))).ack()
     return world
 
 
 async def test_a_picture_is_rendered_stored_and_completed(world: World) -> None:
-    image = await world.process()
+    image = await world.process_it()
 
     assert image is not None
     assert (image.status, image.attempts, image.failure) == (ImageStatus.COMPLETED, 1, None)
@@ -93,7 +58,7 @@ async def test_a_picture_is_rendered_stored_and_completed(world: World) -> None:
 async def test_the_cache_never_shows_the_state_before(world: World) -> None:
     await world.cache.put(world.image)
 
-    image = await world.process()
+    image = await world.process_it()
 
     assert await world.cache.get(world.image.id) is None
     await world.cache.put(world.image)
@@ -104,16 +69,16 @@ async def test_the_cache_never_shows_the_state_before(world: World) -> None:
 
 
 async def test_a_job_done_twice_changes_nothing(world: World) -> None:
-    first = await world.process()
+    first = await world.process_it()
 
-    assert await world.process() == first
+    assert await world.process_it() == first
     assert world.renderer.calls == 1
 
 
 async def test_a_picture_that_cannot_be_rendered_fails_at_once_with_a_dead_letter(world: World) -> None:
     world.renderer.error = PictureRefused(FailureCode.CORRUPT_IMAGE, "The file is damaged.")
 
-    image = await world.process()
+    image = await world.process_it()
 
     assert image is not None
     assert image.status is ImageStatus.FAILED
@@ -126,7 +91,7 @@ async def test_a_picture_that_cannot_be_rendered_fails_at_once_with_a_dead_lette
 async def test_a_missing_upload_fails_at_once(world: World) -> None:
     await world.blobs.delete(Bucket.RAW, world.image.raw_key)
 
-    image = await world.process()
+    image = await world.process_it()
 
     assert image is not None
     assert image.failure is not None
@@ -136,8 +101,8 @@ async def test_a_missing_upload_fails_at_once(world: World) -> None:
 async def test_a_crash_of_the_renderer_costs_an_attempt_until_they_are_used_up(world: World) -> None:
     world.renderer.error = RenderInterrupted(FailureCode.TIME_LIMIT, "It took too long.")
 
-    first = await world.process()
-    second = await world.process()
+    first = await world.process_it()
+    second = await world.process_it()
 
     assert first is not None
     assert second is not None
@@ -151,11 +116,11 @@ async def test_an_outage_does_not_use_up_the_pictures_own_attempts(world: World)
     world.renderer.error = Unavailable("object store", "away")
 
     for _ in range(2):
-        image = await world.process()
+        image = await world.process_it()
         assert image is not None
         assert image.status is ImageStatus.QUEUED
     world.renderer.error = None
-    image = await world.process()
+    image = await world.process_it()
 
     assert image is not None
     assert (image.status, image.attempts, image.outages) == (ImageStatus.COMPLETED, 3, 2)
@@ -165,7 +130,7 @@ async def test_an_outage_without_end_ends_too(world: World) -> None:
     world.renderer.error = Unavailable("object store", "away")
 
     for _ in range(RETRY.max_outages):
-        image = await world.process()
+        image = await world.process_it()
 
     assert image is not None
     assert image.failure is not None
@@ -181,7 +146,7 @@ async def test_a_worker_presumed_dead_cannot_overwrite(world: World) -> None:
     world.renderer.meanwhile = taken_over
 
     # when
-    image = await world.process()
+    image = await world.process_it()
 
     # then the row is the other's, and the late result is gone
     assert image is not None
@@ -197,7 +162,7 @@ async def test_a_cancelled_job_gives_the_image_back_at_once(world: World) -> Non
         await asyncio.Event().wait()
 
     world.renderer.meanwhile = hang
-    task = asyncio.create_task(process_image(world.ports, world.renderer, PROCESS, world.job))
+    task = asyncio.create_task(world.process_it())
     await started.wait()
 
     task.cancel()
@@ -219,7 +184,7 @@ async def test_the_lease_is_renewed_while_a_render_runs_long(world: World, monke
     monkeypatch.setattr(world.images, "renew", watched)
     world.renderer.meanwhile = renewed.wait
 
-    await process_image(world.ports, world.renderer, dataclasses.replace(PROCESS, lease=timedelta(seconds=0.03)), world.job)
+    await process_image(world.ports, world.renderer, ProcessPolicy(lease=timedelta(seconds=0.03), retry=RETRY), world.job)
 
     image = await world.images.get(world.image.id)
     assert image is not None
@@ -237,7 +202,7 @@ async def test_a_dead_letter_that_could_not_be_sent_is_sent_by_the_dispatcher(
         raise Unavailable("queue", "away")
 
     monkeypatch.setattr(world.queue, "publish_dead", away)
-    image = await world.process()
+    image = await world.process_it()
     assert image is not None
     assert image.status is ImageStatus.FAILED
     assert world.dead() == []
@@ -294,6 +259,47 @@ async def test_an_outage_while_dispatching_loses_nothing(world: World, monkeypat
 
     await world.images.make_all_due()
     assert await dispatch_due(world.ports, DISPATCH) == 1
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("refused", [False, True], ids=["rendered", "refused"])
+async def test_whichever_call_fails_the_image_ends_once_with_what_belongs_to_it(
+    tmp_path: Path, *, refused: bool, after: bool
+) -> None:
+    names = []
+    for call in count(1):
+        world = World(tmp_path)
+        world.renderer.error = PictureRefused(FailureCode.CORRUPT_IMAGE, "The file is damaged.") if refused else None
+        image = await world.submit()
+        failing = Failing(world.ports, call, after=after)
+        with suppress(Unavailable):
+            await world.process(image, failing.ports)
+        if failing.at is None:
+            break
+        names.append(failing.at)
+
+        # when the lease has ended, and the dispatcher and a worker have done what is left to do
+        for _ in range(3):
+            world.let_pass(STALE)
+            await dispatch_until_none_is_due(world.ports, DISPATCH)
+            await world.process(image)
+
+        found = await world.images.get(image.id)
+        assert found is not None
+        assert await world.images.make_all_due() == 0, failing.at
+        if refused:
+            assert found.status is ImageStatus.FAILED
+            # twice where it was sent, and nobody could write that down
+            twice = (failing.at, after) in (("queue.publish_dead", True), ("images.settle", False))
+            assert len(world.dead()) == 1 + twice, failing.at
+        else:
+            assert found.result is not None
+            assert (Bucket.PROCESSED, found.result.key) in world.blobs.objects, failing.at
+            assert world.dead() == []
+    attempt = ["images.claim", "cache.invalidate", "blobs.fetch"]
+    completed = ["blobs.put", "images.complete", "cache.invalidate", "notifier.notify"]
+    failed = ["images.fail", "cache.invalidate", "notifier.notify", "queue.publish_dead", "images.settle"]
+    assert names == [*attempt, *(failed if refused else completed)]
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 10, 10_000])
