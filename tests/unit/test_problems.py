@@ -3,16 +3,19 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from common.errors import Forbidden, ImageProcessorError, InvalidParameter, ResultNotReady, Unauthorized, Unavailable
+from common.images import FailureCode
 from common.settings import Settings
 from gateway.problems import ERRORS, INTERNAL, STATUSES, kind_of, problem_of
 
 APP = SimpleNamespace(state=SimpleNamespace(gateway=SimpleNamespace(settings=Settings(_env_file=None))))
 SCOPE = {"type": "http", "app": APP, "path": "/a b/ü", "state": {"request_id": "request-1"}}
+ERRORS_PAGE = Path(__file__).parents[2] / "docs/errors.md"
 CONTRACT = {
     (400, "bad-multipart"),
     (400, "bad-request"),
@@ -111,3 +114,22 @@ def test_what_is_away_and_why_is_for_the_log_alone() -> None:
     answer = problem_of(SCOPE, Unavailable("database", "10.0.0.7 said: password wrong"))
 
     assert not re.search("10.0.0.7|password", bytes(answer.body).decode())
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| `([a-z-]+)` \|", ERRORS_PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert sorted((int(status), slug) for status, slug in rows) == sorted(CONTRACT)
+
+
+def test_the_documentation_has_every_code_of_a_failed_image() -> None:
+    page = ERRORS_PAGE.read_text(encoding="utf-8")
+
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == list(FailureCode)
+
+
+def test_the_documentations_types_are_the_real_ones() -> None:
+    urns = set(re.findall(r"urn:image-processor:problem:[a-z-]+", ERRORS_PAGE.read_text(encoding="utf-8")))
+
+    assert urns
+    assert urns <= {kind.urn for kind in (*ERRORS.values(), *STATUSES.values())}
