@@ -38,7 +38,7 @@ def decode_jpeg(data: bytes, processing: Processing, limits: Limits) -> Decoded:
 
 
 def _is_about_luma(processing: Processing) -> bool:
-    """Whether gray is all that is made of the picture. What comes before makes no difference, unless it drives colours to extremes."""
+    """Whether nothing but gray is made of the picture. What comes before it is linear, apart from sharpening."""
     names = [step.name for step in processing.steps]
     return "grayscale" in names and "sharpen" not in names[: names.index("grayscale")]
 
