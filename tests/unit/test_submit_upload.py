@@ -1,55 +1,25 @@
 """Taking a picture in: what is accepted is safe, what is not leaves nothing behind."""
 
 import asyncio
-from datetime import timedelta
+import dataclasses
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
-from common.errors import ImageNotFound, Unavailable
-from common.images import Image, ImageStatus, Principal, Priority
+from common.errors import IdempotencyMismatch, ImageNotFound, Unavailable
+from common.images import ImageStatus, Priority
 from common.ports import Ports
 from common.processing import parse
+from common.usecases.delete_image import delete_image
+from common.usecases.dispatch_due import dispatch_until_none_is_due
 from common.usecases.get_image import get_image
-from common.usecases.submit_upload import Upload, submit_upload
-from tests.fakes import FakeBlobStore, FakeImageStore, FakeTokenVerifier
-
-ALICE, BOB = Principal(subject="alice"), Principal(subject="bob")
-ADMIN = Principal(subject="root", roles=frozenset({"admin"}))
-STALE = timedelta(minutes=10)
-
-
-class World:
-    def __init__(self, folder: Path) -> None:
-        self.images, self.blobs, self.queue, self.cache = FakeImageStore(), FakeBlobStore(), MemoryQueue(), MemoryStatusCache()
-        self.ports = Ports(
-            images=self.images,
-            blobs=self.blobs,
-            queue=self.queue,
-            jobs=self.queue,
-            cache=self.cache,
-            notifier=MemoryStatusNotifier(),
-            tokens=FakeTokenVerifier({}),
-        )
-        path = folder / "upload"
-        path.write_bytes(b"a picture")
-        self.upload = Upload(
-            path=path,
-            filename="cat.jpg",
-            content_type="image/jpeg",
-            size_bytes=9,
-            sha256="0" * 64,
-            width=1600,
-            height=1200,
-            processing=parse(None),
-            priority=Priority.HIGH,
-            request_id="request-1",
-        )
-
-    async def submit(self) -> Image:
-        return await submit_upload(self.ports, ALICE, self.upload, STALE)
+from common.usecases.submit_upload import FIRST_DISPATCH
+from tests.disturbed import Disturbed, Failing
+from tests.world import ADMIN, ALICE, BOB, DISPATCH, World
 
 
 @pytest.fixture
@@ -150,3 +120,179 @@ async def test_reads_go_on_without_the_cache(world: World, monkeypatch: pytest.M
     monkeypatch.setattr(world.cache, "put", away)
 
     assert (await get_image(world.ports, ALICE, image.id)).status is ImageStatus.QUEUED
+
+
+# ---- With an idempotency key
+
+
+class Killed(BaseException):
+    """A process that ends here: nothing that would tidy up runs."""
+
+
+async def kill() -> None:
+    raise Killed
+
+
+@pytest.fixture
+def keyed(world: World) -> World:
+    world.upload = dataclasses.replace(world.upload, idempotency_key="a key")
+    return world
+
+
+def objects_of(world: World) -> list[str]:
+    return [key for _, key in world.blobs.objects]
+
+
+async def test_the_same_upload_again_is_answered_with_the_first_ones_image_as_it_is_now(keyed: World) -> None:
+    first = await keyed.submit()
+
+    for status in (ImageStatus.QUEUED, ImageStatus.COMPLETED):
+        again = await keyed.submit()
+        assert (again.id, again.status) == (first.id, status)
+        await keyed.process(first)
+
+    # then nothing new was stored, and the object of the second is gone again
+    assert [key for key in objects_of(keyed) if "/" not in key] == [first.raw_key]
+    assert list(keyed.images.rows) == [first.id]
+
+
+async def test_one_message_is_sent_for_uploads_with_one_key(keyed: World) -> None:
+    answers = await asyncio.gather(*(keyed.submit() for _ in range(5)))
+
+    assert len({image.id for image in answers}) == 1
+    assert objects_of(keyed) == [answers[0].raw_key]
+    deliveries = keyed.queue.deliveries(10)
+    await anext(deliveries)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await anext(deliveries)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": "1" * 64},
+        {"filename": "dog.jpg"},
+        {"priority": Priority.LOW},
+        {"processing": parse("resize:801|grayscale")},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_a_key_of_another_upload_is_refused_and_leaves_nothing(keyed: World, change: dict[str, Any]) -> None:
+    first = await keyed.submit()
+
+    with pytest.raises(IdempotencyMismatch):
+        await keyed.submit(dataclasses.replace(keyed.upload, **change))
+
+    assert objects_of(keyed) == [first.raw_key]
+    assert list(keyed.images.rows) == [first.id]
+    assert (await keyed.submit()).id == first.id
+
+
+async def test_the_same_processing_in_other_words_is_the_same_upload(keyed: World) -> None:
+    first = await keyed.submit()
+
+    in_other_words = dataclasses.replace(keyed.upload, processing=parse("resize:800|grayscale"), request_id="request-2")
+    assert (await keyed.submit(in_other_words)).id == first.id
+
+
+async def test_anothers_same_key_is_another(keyed: World) -> None:
+    first = await keyed.submit()
+
+    assert (await keyed.submit(principal=BOB)).id != first.id
+    assert len(objects_of(keyed)) == 2
+
+
+async def test_a_deletion_frees_the_key(keyed: World) -> None:
+    first = await keyed.submit()
+    await delete_image(keyed.ports, ALICE, first.id)
+
+    second = await keyed.submit()
+
+    assert second.id != first.id
+    assert objects_of(keyed) == [second.raw_key]
+
+
+async def test_without_the_object_store_the_same_upload_again_changes_nothing(
+    keyed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await keyed.submit()
+    monkeypatch.setattr(keyed.blobs, "put", away)
+    with pytest.raises(Unavailable):
+        await keyed.submit()
+    monkeypatch.undo()
+
+    assert (await keyed.submit()).id == first.id
+    assert objects_of(keyed) == [first.raw_key]
+
+
+async def test_a_second_object_that_cannot_be_taken_back_is_no_reason_to_refuse(
+    keyed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await keyed.submit()
+    monkeypatch.setattr(keyed.blobs, "delete", away)
+
+    assert (await keyed.submit()).id == first.id
+
+    # the sweeper takes it: no row names it
+    assert len(objects_of(keyed)) == 2
+    assert list(keyed.images.rows) == [first.id]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("ending", [Unavailable, asyncio.CancelledError, Killed])
+async def test_whatever_the_first_try_comes_to_the_next_ends_as_one_image(
+    tmp_path: Path, ending: type[BaseException], *, after: bool
+) -> None:
+    async def end() -> None:
+        raise ending
+
+    names = []
+    for call in count(1):
+        world = World(tmp_path)
+        world.upload = dataclasses.replace(world.upload, idempotency_key="a key")
+        disturb: Callable[[Ports, int], Disturbed] = (
+            (lambda ports, call: Failing(ports, call, after=after))
+            if ending is Unavailable
+            else (lambda ports, call: Disturbed(ports, call, end, after=after))
+        )
+        disturbed = disturb(world.ports, call)
+        with suppress(ending):
+            await world.submit(ports=disturbed.ports)
+        if disturbed.at is None:
+            break
+        names.append(disturbed.at)
+        # what is there is whole, but for an object that a killed process left to the sweeper
+        assert {str(image_id) for image_id in world.images.rows} <= set(objects_of(world)), disturbed.at
+        if ending is not Killed:
+            assert len(objects_of(world)) == len(world.images.rows), disturbed.at
+
+        # when the client tries again
+        image = await world.submit()
+
+        # then there is one image, and it ends
+        assert list(world.images.rows) == [image.id], disturbed.at
+        world.let_pass(FIRST_DISPATCH)
+        await dispatch_until_none_is_due(world.ports, DISPATCH)
+        done = await world.process(image)
+        assert done is not None
+        assert done.status is ImageStatus.COMPLETED, disturbed.at
+    assert names == ["blobs.put", "images.add", "queue.publish", "images.mark_queued"]
+
+
+async def test_a_replay_that_fails_anywhere_leaves_the_first_alone(tmp_path: Path) -> None:
+    names = []
+    for call in count(1):
+        world = World(tmp_path)
+        world.upload = dataclasses.replace(world.upload, idempotency_key="a key")
+        first = await world.submit()
+        failing = Failing(world.ports, call)
+        with suppress(Unavailable):
+            assert (await world.submit(ports=failing.ports)).id == first.id
+        if failing.at is None:
+            break
+        names.append(failing.at)
+        assert list(world.images.rows) == [first.id]
+        assert first.raw_key in objects_of(world)
+        assert (await world.submit()).id == first.id
+    assert names == ["blobs.put", "images.add", "images.get", "blobs.delete"]
