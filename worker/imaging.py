@@ -4,12 +4,14 @@ Promises that the output has the format and exactly the size that common.process
 """
 
 import hashlib
+from itertools import islice
 from pathlib import Path
 
 from common import processing
 from common.formats import Limits
 from common.ports import Rendered
 from worker.decoding import damage_is_refused, decode
+from worker.decoding.picture import Frame
 from worker.encoding import encode
 from worker.steps import carried_out
 
@@ -20,15 +22,17 @@ def render_file(source: Path, target: Path, processing_text: str, limits: Limits
     data = source.read_bytes()
     with damage_is_refused(data):
         decoded = decode(data, wanted, limits)
-        size = wanted.check_size(decoded.kind, decoded.size, decoded.count, limits)
-        frame = carried_out(wanted, next(decoded.frames).image, decoded.size)
-    kind = wanted.output_format(decoded.kind)
-    content = encode(frame, kind, wanted.quality or processing.DEFAULT_QUALITY)
+        kind = wanted.output_format(decoded.kind)
+        frames = [
+            Frame(image=carried_out(wanted, frame.image, decoded.size), duration_ms=frame.duration_ms)
+            for frame in islice(decoded.frames, None if kind.is_animated else 1)
+        ]
+    content = encode(frames, kind, wanted.quality or processing.DEFAULT_QUALITY, decoded.loops)
     target.write_bytes(content)
     return Rendered(
         content_type=kind.value,
         size_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        width=size[0],
-        height=size[1],
+        width=frames[0].image.width,
+        height=frames[0].image.height,
     )

@@ -11,12 +11,23 @@ from common.errors import PictureRefused
 from common.formats import ALLOWED, SNIFFED_BYTES, Format, Limits, sniff
 from common.images import FailureCode
 from common.processing import Processing
+from worker.decoding.bmp import decode_bmp
+from worker.decoding.gif import decode_gif
 from worker.decoding.jpeg import decode_jpeg
 from worker.decoding.picture import Decoded
 from worker.decoding.png import decode_png
+from worker.decoding.tiff import decode_tiff
+from worker.decoding.webp import decode_webp
 
 Decoder = Callable[[bytes, Processing, Limits], Decoded]
-DECODERS: dict[Format, Decoder] = {Format.JPEG: decode_jpeg, Format.PNG: decode_png}
+DECODERS: dict[Format, Decoder] = {
+    Format.JPEG: decode_jpeg,
+    Format.PNG: decode_png,
+    Format.GIF: decode_gif,
+    Format.WEBP: decode_webp,
+    Format.TIFF: decode_tiff,
+    Format.BMP: decode_bmp,
+}
 
 
 def decode(data: bytes, processing: Processing, limits: Limits) -> Decoded:

@@ -19,8 +19,8 @@ class Damaged(Exception):
 
 
 def chunks_in(png: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """→ each chunk's kind, and the whole of it, up to and with IEND. Checks the checksum of all that has a say in the pixels; Pillow
-    skips that of the pixels themselves. Nothing is inflated or copied."""
+    """→ each chunk's kind, and the whole of it, up to and with IEND. Checks the checksum of all that has a say in the pixels:
+    Pillow skips that of the pixels themselves. Nothing is inflated or copied."""
     view, position, kind = memoryview(png), 8, b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", png, position)
@@ -43,12 +43,15 @@ def check_filled_png(picture: Image.Image, bits_per_pixel: int, pixels: list[mem
     """For pixels that end early: Pillow leaves the missing rows zero. Counting the bytes costs half as much as decoding, so only
     pictures are counted whose last row is zero, and interlaced ones, which lack pixels everywhere."""
     width, height = picture.size
-    if picture.info.get("interlace"):
-        sizes = [((width - x + dx - 1) // dx, (height - y + dy - 1) // dy) for x, y, dx, dy in _ADAM7]
-    elif any(picture.crop((0, height - 1, width, height)).tobytes()):
-        return
-    else:
-        sizes = [(width, height)]
+    interlaced = bool(picture.info.get("interlace"))
+    if interlaced or not any(picture.crop((0, height - 1, width, height)).tobytes()):
+        check_inflates(picture.size, bits_per_pixel, pixels, interlaced=interlaced)
+
+
+def check_inflates(size: tuple[int, int], bits_per_pixel: int, pixels: list[memoryview], *, interlaced: bool) -> None:
+    """Whether there are as many bytes as a picture of that size has."""
+    width, height = size
+    sizes = [((width - x + dx - 1) // dx, (height - y + dy - 1) // dy) for x, y, dx, dy in _ADAM7] if interlaced else [size]
     wanted = sum(rows * ((columns * bits_per_pixel + 7) // 8 + 1) for columns, rows in sizes if columns > 0)
     if _inflated_bytes(pixels, wanted) < wanted:
         raise Damaged("the pixels end early")
