@@ -9,6 +9,8 @@ from enum import StrEnum
 
 # The first bytes of a file that `sniff` wants.
 SNIFFED_BYTES = 16
+# Of EXIF that `orientation_in` looks at: as much as one segment of a JPEG holds.
+LONGEST_EXIF = 65_536
 _ORIENTATION = 0x0112
 _SHORT = 3
 
@@ -71,14 +73,14 @@ def sniff(head: bytes) -> Format | None:
 
 
 def orientation_in(exif: object) -> int:
-    """EXIF's orientation, 1 (upright) to 8; 1 where there is none or the EXIF is broken.
+    """EXIF's orientation, 1 (upright) to 8; 1 where there is none within LONGEST_EXIF or the EXIF is broken.
 
     Read by hand because a general parser follows every entry's offset, and a hostile block of a few kilobytes then costs gigabytes.
     Source: TIFF 6.0, section 2 (header, IFD); EXIF 2.32, 4.6.4 (orientation).
     """
     if not isinstance(exif, bytes):
         return 1
-    tiff = exif.removeprefix(b"Exif\0\0")
+    tiff = exif.removeprefix(b"Exif\0\0")[:LONGEST_EXIF]
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return 1
