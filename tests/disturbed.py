@@ -14,10 +14,10 @@ PORTS = ("images", "blobs", "queue", "cache", "notifier")
 
 class Disturbed:
     """`ports`: the same as those given, but `what` is done just before their call number `on_call` takes effect, or just after.
-    Calls are counted from 1, over all the ports; `calls` is how many there were, and `at` the name of the one disturbed."""
+    Calls are counted from 1, over all the ports; `calls` are the names of those there were, and `at` that of the disturbed one."""
 
     def __init__(self, ports: Ports, on_call: int, what: Callable[[], Awaitable[object]], *, after: bool = False) -> None:
-        self.calls = 0
+        self.calls: list[str] = []
         self.at: str | None = None
         self._on_call = on_call
         self._what = what
@@ -26,8 +26,8 @@ class Disturbed:
 
     @asynccontextmanager
     async def _around(self, name: str) -> AsyncIterator[None]:
-        self.calls += 1
-        is_it = self.calls == self._on_call
+        self.calls.append(name)
+        is_it = len(self.calls) == self._on_call
         if is_it:
             self.at = name
         if is_it and not self._after:
@@ -37,6 +37,16 @@ class Disturbed:
             await self._what()
 
 
+class Watched(Disturbed):
+    """Nothing else happens."""
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__(ports, 0, self._nothing)
+
+    async def _nothing(self) -> None:
+        pass
+
+
 class Failing(Disturbed):
     """The call raises Unavailable, before it has taken effect or after."""
 
@@ -44,7 +54,7 @@ class Failing(Disturbed):
         super().__init__(ports, on_call, self._fail, after=after)
 
     async def _fail(self) -> None:
-        raise Unavailable("something", f"call {self.calls} failed")
+        raise Unavailable("something", f"call {len(self.calls)} failed")
 
 
 class _Port:
