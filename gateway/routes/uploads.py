@@ -28,6 +28,7 @@ from common.usecases.submit_upload import Upload, submit_upload
 from gateway.dependencies import Caller, Gateway, InGateway
 from gateway.filenames import kept_name
 from gateway.inspection import inspect
+from gateway.inspection.codecs import check_writable
 from gateway.multipart import IMAGE_FIELDS, Form, receive_form
 from gateway.problems import documented
 from gateway.schemas import IMAGES, ImageResource, address
@@ -111,6 +112,8 @@ async def _submit(gateway: Gateway, caller: Principal, form: Form, key: str | No
     settings = gateway.settings
     inspected = await asyncio.to_thread(inspect, form.path, settings.limits)
     steps = processing.resolve(form.texts.get("processing"), settings.named_processings, presets_only=settings.presets_only)
+    if steps.format:
+        check_writable(steps.format)
     steps.check_size(Format(inspected.content_type), (inspected.width, inspected.height), inspected.frames, settings.limits)
     return await submit_upload(
         gateway.ports,
