@@ -23,6 +23,9 @@ DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "mi
 
 
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
+# One host or several, each with a port or without.
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:@,\[\]]*)(?::[0-9]{1,5})?"
+_AUTHORITY = re.compile(rf"(?:.*@)?{_HOST}(?:,{_HOST})*", re.DOTALL)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _PRESET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -92,6 +95,9 @@ class Settings(BaseSettings):
     max_total_pixels: int = Field(200_000_000, ge=1, description="largest width × height × frames")
 
     max_concurrent_uploads: int = Field(100, ge=1, description="uploads a gateway takes in at once; more are told to come back")
+    max_concurrent_waits: int = Field(
+        5000, ge=1, description="readers a gateway keeps waiting at once; more are answered with what is"
+    )
     upload_seconds: float = Field(300, gt=0, description="time limit of one upload's body")
     rate_limit: str = Field("6000/minute", description="requests a caller may make, as in 100/second; off: any number")
     cors_origins: list[str] = Field([], description="web origins whose pages may call the API, as JSON; * for all")
@@ -185,6 +191,9 @@ class Settings(BaseSettings):
             value: str = getattr(self, name).get_secret_value()
             if self.mode == "distributed" and not value.startswith(schemes):
                 raise WrongConfiguration(name.upper(), f"must begin with {' or '.join(schemes)}")
+            # What reads the URL later would show what it takes for the port: a part of the password, perhaps.
+            if not _AUTHORITY.fullmatch(re.split("[/?#]", value.partition("://")[2])[0]):
+                raise WrongConfiguration(name.upper(), "has no such host and port; in a password write %2F for / and %23 for #")
         if self.environment == "production":
             if self.mode == "embedded":
                 raise WrongConfiguration("ENVIRONMENT", "the embedded mode is for development; it does not run in production")

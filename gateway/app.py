@@ -42,6 +42,7 @@ def create_app(settings: Settings, ports: Ports, issuer: DevIssuer | None = None
         settings=settings,
         ports=ports,
         intake=Intake(settings.max_concurrent_uploads),
+        waits=asyncio.Semaphore(settings.max_concurrent_waits),
         stopping=stopping or asyncio.Event(),
     )
     install_problems(app)

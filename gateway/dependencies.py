@@ -43,11 +43,13 @@ class Intake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """What the application holds on to, as `app.state.gateway`. `stopping`: nobody should be kept waiting any more."""
+    """What the application holds on to, as `app.state.gateway`. `waits`: places for answers that are held back. `stopping`: nobody
+    should be kept waiting any more."""
 
     settings: Settings
     ports: Ports
     intake: Intake
+    waits: asyncio.Semaphore
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -1,17 +1,28 @@
-"""Which of its representations an image is asked for in (RFC 9110, section 12.5.1)."""
+"""Which of its representations an image is asked for in (RFC 9110, section 12.5.1).
+
+Parameters of a media type are not looked at: neither JSON nor a picture is had in several variants. What is malformed in Accept
+counts as not there, and an Accept of which nothing is left accepts everything, as none does.
+"""
+
+import re
+from urllib.request import parse_http_list
 
 from starlette.datastructures import Headers
 from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
+from werkzeug.http import parse_options_header
 
 from common.errors import NotAcceptable
 
 JSON = "application/json"
+_MEDIA_RANGE = re.compile(r"\*/\*|[\w!#$%&'+.^`|~-]+/(?:\*|[\w!#$%&'+.^`|~-]+)", re.ASCII)
+# The grammar wants a digit before the point; well-known clients send none.
+_WEIGHT = re.compile(r"[01](?:\.[0-9]*)?|\.[0-9]+")
 
 
 def wants_picture(headers: Headers, content_type: str) -> bool:
     """Whether a picture of that type ranks above JSON. Raises NotAcceptable where neither will do."""
-    json_quality, picture_quality = _quality(headers, JSON), _quality(headers, content_type)
+    accepted = _accepted(headers)
+    json_quality, picture_quality = accepted.quality(JSON), accepted.quality(content_type)
     if picture_quality > json_quality:
         return True
     if json_quality > 0:
@@ -21,11 +32,15 @@ def wants_picture(headers: Headers, content_type: str) -> bool:
 
 def require_json(headers: Headers) -> None:
     """Raises NotAcceptable."""
-    if _quality(headers, JSON) == 0:
+    if _accepted(headers).quality(JSON) == 0:
         raise NotAcceptable(f"There is {JSON} only; accept it.")
 
 
-def _quality(headers: Headers, content_type: str) -> float:
-    """No Accept, or one that nothing can be made of, accepts everything."""
-    accepted = parse_accept_header(",".join(headers.getlist("Accept")), MIMEAccept)
-    return float(accepted.quality(content_type)) if accepted else 1.0
+def _accepted(headers: Headers) -> MIMEAccept:
+    ranges = []
+    for element in parse_http_list(",".join(headers.getlist("Accept"))):
+        media_range, parameters = parse_options_header(element)
+        weight = parameters.get("q", "1")
+        if _MEDIA_RANGE.fullmatch(media_range) and _WEIGHT.fullmatch(weight):
+            ranges.append((media_range, min(1.0, float(weight))))
+    return MIMEAccept(ranges or [("*/*", 1.0)])

@@ -42,6 +42,7 @@ from common.errors import (
     WrongConfiguration,
 )
 from common.telemetry import log
+from gateway.headers import OF_PROBLEMS
 from gateway.schemas import FieldError, Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -66,6 +67,7 @@ BAD_REQUEST = Kind(400, "bad-request", "Bad request")
 VALIDATION = Kind(422, "validation", "Invalid parameter")
 INTERNAL = Kind(500, "internal", "Internal error")
 HEADERS_TOO_LARGE = Kind(431, "headers-too-large", "Headers too large")
+RANGE_NOT_SATISFIABLE = Kind(416, "range-not-satisfiable", "Range not satisfiable")
 
 ERRORS: dict[type[ImageProcessorError], Kind] = {
     BadRequest: BAD_REQUEST,
@@ -97,7 +99,7 @@ ERRORS: dict[type[ImageProcessorError], Kind] = {
 STATUSES: dict[int, Kind] = {
     404: ERRORS[ImageNotFound],
     405: Kind(405, "method-not-allowed", "Method not allowed"),
-    416: Kind(416, "range-not-satisfiable", "Range not satisfiable"),
+    416: RANGE_NOT_SATISFIABLE,
 }
 
 
@@ -150,6 +152,8 @@ def _headers(scope: Scope, error: ImageProcessorError) -> dict[str, str]:
             return {"WWW-Authenticate": _challenge(scope, error="insufficient_scope", error_description=error.detail)}
         case ResultNotReady():
             return {"Retry-After": "1"}
+        case NotAcceptable():
+            return {"Vary": "Accept, Authorization"}
         case RateLimited():
             # draft-ietf-httpapi-ratelimit-headers-06
             return {
@@ -193,7 +197,9 @@ def install_problems(app: FastAPI) -> None:
         return problem(request.scope, STATUSES.get(error.status_code, BAD_REQUEST), detail, headers)
 
     async def on_validation(request: Request, error: RequestValidationError) -> Response:
-        errors = [FieldError(field=_field(found["loc"]), message=found["msg"]) for found in error.errors()]
+        errors = [
+            FieldError(field=_field(found["loc"]), message=found["msg"].removeprefix("Value error, ")) for found in error.errors()
+        ]
         detail = "; ".join(f"{found.field}: {found.message}" for found in errors)
         return problem(request.scope, VALIDATION, detail, errors=errors)
 
@@ -216,13 +222,15 @@ def _allowed_methods(app: FastAPI, scope: Scope) -> list[str]:
     ]
 
 
-def documented(*errors: type[ImageProcessorError]) -> dict[int | str, dict[str, Any]]:
+def documented(*problems: type[ImageProcessorError] | Kind) -> dict[int | str, dict[str, Any]]:
     """For the OpenAPI description of an operation: these problems, and that any other answer is one too."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    by_status: dict[int | str, dict[str, Any]] = {}
-    for error in errors:
-        kind = ERRORS[error]
-        known = by_status.get(kind.status)
-        description = f"{known['description']}, `{kind.slug}`" if known else f"`{kind.slug}`"
-        by_status[kind.status] = {"description": description, "content": content}
-    return by_status | {"default": {"description": "Any other problem", "content": content}}
+    slugs: dict[int, list[str]] = {}
+    for given in problems:
+        kind = given if isinstance(given, Kind) else ERRORS[given]
+        slugs.setdefault(kind.status, []).append(f"`{kind.slug}`")
+    answers: dict[int | str, dict[str, Any]] = {
+        status: {"description": ", ".join(names), "content": content, "headers": OF_PROBLEMS.get(status, {})}
+        for status, names in slugs.items()
+    }
+    return answers | {"default": {"description": "Any other problem", "content": content}}

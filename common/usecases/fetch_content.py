@@ -59,10 +59,10 @@ async def find_original(ports: Ports, principal: Principal, image_id: UUID) -> C
 
 
 @asynccontextmanager
-async def opened(ports: Ports, content: Content) -> AsyncIterator[Blob]:
+async def opened(ports: Ports, content: Content, part: range | None = None) -> AsyncIterator[Blob]:
     """Raises ImageNotFound where the bytes are gone: the image was deleted a moment ago."""
     try:
-        async with ports.blobs.open(content.bucket, content.key) as blob:
+        async with ports.blobs.open(content.bucket, content.key, part) as blob:
             yield blob
     except BlobNotFound:
         raise ImageNotFound("There is no image with this id.") from None

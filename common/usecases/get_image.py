@@ -9,14 +9,14 @@ from common.telemetry import CACHE_READS, log
 
 
 async def get_image(ports: Ports, principal: Principal, image_id: UUID) -> Image:
-    """Raises ImageNotFound for an unknown image and for another's alike, so that nobody learns what exists."""
+    """Raises ImageNotFound for an unknown image and for another's alike: neither the words nor the work done for it tell which."""
     image = await _cached(ports, image_id)
-    if image is None:
-        image = await ports.images.get(image_id)
-        if image is not None:
-            await _remember(ports, image)
+    if image is not None and principal.may_see(image):
+        return image
+    image = await ports.images.get(image_id)
     if image is None or not principal.may_see(image):
         raise ImageNotFound("There is no image with this id.")
+    await _remember(ports, image)
     return image
 
 

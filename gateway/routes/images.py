@@ -1,13 +1,13 @@
 """One image: the resource, its status, its bytes, and its end."""
 
-import asyncio
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
 from common import processing
 from common.errors import (
+    HeadersTooLarge,
     ImageNotFound,
     InvalidParameter,
     NotAcceptable,
@@ -18,101 +18,93 @@ from common.errors import (
     Unavailable,
 )
 from common.formats import Format
-from common.images import Image, Principal
+from common.images import Image
 from common.usecases.delete_image import delete_image
 from common.usecases.fetch_content import content_of, find_content, find_original
 from common.usecases.get_image import get_image
-from common.usecases.wait_until_final import wait_until_final
-from gateway.dependencies import Caller, Gateway, ImageId, InGateway
+from gateway import headers
+from gateway.dependencies import Caller, ImageId, InGateway
 from gateway.negotiation import require_json, wants_picture
-from gateway.parameters import wait_seconds
-from gateway.problems import documented
-from gateway.reading import add_read, content_response, presigned, resource_response
+from gateway.problems import RANGE_NOT_SATISFIABLE, documented
+from gateway.reading import KEPT, NEGOTIATED, add_read, content_response, presigned, resource_response
 from gateway.schemas import IMAGES, Deleted, ImageResource, StatusResource
+from gateway.waiting import awaited
 
 IMAGE = f"{IMAGES}/{{id}}"
-PICTURES = {kind.value: {"schema": {"type": "string", "format": "binary"}} for kind in Format}
-UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Unchanged since the version in If-None-Match"}}
-BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The bytes, streamed", "content": PICTURES},
-    206: {"description": "The bytes of one range", "content": PICTURES},
-}
-ALL = (Unauthorized, ImageNotFound, InvalidParameter, RateLimited, Unavailable)
-WAITING = {
-    "parameters": [
-        {
-            "name": "Prefer",
-            "in": "header",
-            "schema": {"type": "string"},
-            "description": "`wait=N`: answer as soon as the state is final, or after N seconds (at most 30)",
-        }
-    ]
-}
+ALWAYS = (Unauthorized, ImageNotFound, InvalidParameter, RateLimited, HeadersTooLarge, Unavailable)
+NO_RESULT = (ResultNotReady, ProcessingFailed)
+
+Answers = dict[int | str, dict[str, Any]]
+PICTURE = {kind.value: {"schema": {"type": "string", "format": "binary"}} for kind in Format}
+UNCHANGED: Answers = {304: {"description": "What the client has, by If-None-Match", "headers": headers.UNCHANGED}}
+PART: Answers = {206: {"description": "The bytes of one range", "content": PICTURE, "headers": headers.PART}}
+BYTES: Answers = {200: {"description": "The bytes, streamed", "content": PICTURE, "headers": headers.BYTES}, **PART, **UNCHANGED}
+RESOURCE: Answers = {200: {"headers": headers.RESOURCE}, **UNCHANGED}
+EITHER: Answers = {200: {"model": ImageResource, "content": PICTURE, "headers": headers.EITHER}, **PART, **UNCHANGED}
 
 
 def images_router() -> APIRouter:
     router = APIRouter(tags=["Images"])
-    content = BYTES | UNCHANGED | documented(*ALL, ResultNotReady, ProcessingFailed)
-    either: dict[int | str, dict[str, Any]] = {200: {"model": ImageResource, "content": PICTURES}, 206: BYTES[206]}
-    either |= UNCHANGED | documented(*ALL, NotAcceptable, ResultNotReady, ProcessingFailed)
-    add_read(router, IMAGE, read_image, responses=either, openapi_extra=WAITING)
-    status = UNCHANGED | documented(*ALL, NotAcceptable)
+    of_bytes = [headers.IF_NONE_MATCH, headers.RANGE, headers.IF_RANGE]
+
+    problems = documented(*ALWAYS, NotAcceptable, *NO_RESULT, RANGE_NOT_SATISFIABLE)
+    _read(router, IMAGE, read_image, [headers.PREFER, *of_bytes], responses=EITHER | problems)
+
+    problems = documented(*ALWAYS, NotAcceptable)
     for path in (f"{IMAGE}/status", "/status/{id}"):
-        add_read(router, path, read_status, response_model=StatusResource, responses=status, openapi_extra=WAITING)
+        asked = [headers.PREFER, headers.IF_NONE_MATCH]
+        _read(router, path, read_status, asked, response_model=StatusResource, responses=RESOURCE | problems)
+
+    problems = documented(*ALWAYS, *NO_RESULT, RANGE_NOT_SATISFIABLE)
     for path in (f"{IMAGE}/content", "/image/{id}"):
-        add_read(router, path, read_content, response_class=Response, responses=content)
-    add_read(router, f"{IMAGE}/original", read_original, response_class=Response, responses=BYTES | UNCHANGED | documented(*ALL))
-    router.add_api_route(IMAGE, delete, methods=["DELETE"], response_model=Deleted, responses=documented(*ALL))
+        _read(router, path, read_content, of_bytes, response_class=Response, responses=BYTES | problems)
+
+    problems = documented(*ALWAYS, RANGE_NOT_SATISFIABLE)
+    _read(router, f"{IMAGE}/original", read_original, of_bytes, response_class=Response, responses=BYTES | problems)
+
+    router.add_api_route(IMAGE, delete, methods=["DELETE"], response_model=Deleted, responses=documented(*ALWAYS))
     return router
+
+
+def _read(router: APIRouter, path: str, endpoint: Callable[..., Any], asked: list[dict[str, Any]], **documentation: Any) -> None:
+    add_read(router, path, endpoint, openapi_extra={"parameters": asked}, **documentation)
 
 
 async def read_image(caller: Caller, gateway: InGateway, image_id: ImageId, request: Request) -> Response:
     """The image resource as JSON; or, where `Accept` ranks `image/*` above JSON, the processed picture."""
-    image = await _awaited(caller, gateway, image_id, request)
-    if wants_picture(request.headers, _content_type(image)):
-        return await content_response(request, gateway, content_of(image))
+    image = await get_image(gateway.ports, caller, image_id)
+    as_picture = wants_picture(request.headers, _content_type(image))
+    image, applied = await awaited(request, gateway, caller, image)
+    if as_picture:
+        return await content_response(request, gateway, content_of(image), NEGOTIATED | applied)
     link = presigned(gateway, image)
-    return resource_response(request, image, ImageResource.of(image, link), has_link=link is not None)
+    return resource_response(request, image, ImageResource.of(image, link), applied, has_link=link is not None)
 
 
 async def read_status(caller: Caller, gateway: InGateway, image_id: ImageId, request: Request) -> Response:
     """How far it is: `uploaded` → `queued` → `processing` → `completed` or `failed`."""
-    image = await _awaited(caller, gateway, image_id, request)
+    image = await get_image(gateway.ports, caller, image_id)
     require_json(request.headers)
-    return resource_response(request, image, StatusResource.of(image))
+    image, applied = await awaited(request, gateway, caller, image)
+    return resource_response(request, image, StatusResource.of(image), applied)
 
 
-# What a client accepts is not looked at in these two: there is one form, and who asks for it by its address wants it.
+# These two disregard Accept: each has one form, and who asks for it by its own address wants that. A browser's <img> or a download
+# program, whose Accept is seldom meant, gets the picture whatever its format.
 async def read_content(caller: Caller, gateway: InGateway, image_id: ImageId, request: Request) -> Response:
-    """The processed picture; `409` until there is one."""
-    return await content_response(request, gateway, await find_content(gateway.ports, caller, image_id))
+    """The processed picture, whatever `Accept` says; `409` until there is one."""
+    return await content_response(request, gateway, await find_content(gateway.ports, caller, image_id), KEPT)
 
 
 async def read_original(caller: Caller, gateway: InGateway, image_id: ImageId, request: Request) -> Response:
-    """The bytes as uploaded."""
-    return await content_response(request, gateway, await find_original(gateway.ports, caller, image_id))
+    """The bytes as uploaded, whatever `Accept` says."""
+    return await content_response(request, gateway, await find_original(gateway.ports, caller, image_id), KEPT)
 
 
 async def delete(caller: Caller, gateway: InGateway, image_id: ImageId) -> Deleted:
     """Row, original, result and cache entry are gone, also when it is being processed at this moment."""
     await delete_image(gateway.ports, caller, image_id)
     return Deleted()
-
-
-async def _awaited(caller: Principal, gateway: Gateway, image_id: UUID, request: Request) -> Image:
-    """After the wait that was asked for, which ends early when the gateway stops."""
-    seconds = wait_seconds(request.headers)
-    if not seconds:
-        return await get_image(gateway.ports, caller, image_id)
-    waiting = asyncio.create_task(wait_until_final(gateway.ports, caller, image_id, seconds))
-    stopping = asyncio.create_task(gateway.stopping.wait())
-    try:
-        await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
-        return waiting.result() if waiting.done() else await get_image(gateway.ports, caller, image_id)
-    finally:
-        waiting.cancel()
-        stopping.cancel()
-        await asyncio.wait([waiting, stopping])
 
 
 def _content_type(image: Image) -> str:

@@ -6,14 +6,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BeforeValidator, StringConstraints
 
-from common.errors import Forbidden, InvalidParameter, NotAcceptable, RateLimited, Unauthorized, Unavailable
+from common.errors import Forbidden, HeadersTooLarge, InvalidParameter, NotAcceptable, RateLimited, Unauthorized, Unavailable
 from common.images import ImageStatus
 from common.usecases.list_images import list_images
+from gateway import headers
 from gateway.cursors import cursor_of, position_in
 from gateway.dependencies import Caller, InGateway
 from gateway.negotiation import require_json
 from gateway.problems import documented
-from gateway.reading import REVALIDATE, VARY, add_read, presigned
+from gateway.reading import NEGOTIATED, add_read, json_response, presigned
 from gateway.schemas import IMAGES, ImagePage, ImageResource
 
 
@@ -35,10 +36,14 @@ Owner = Annotated[
 Cursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before")]
 
 
+# A page has no validator to ask by, so nothing is gained by keeping one.
+NOT_KEPT = NEGOTIATED | {"Cache-Control": "private, no-store"}
+
+
 def listing_router() -> APIRouter:
     router = APIRouter(tags=["Images"])
-    problems = documented(Unauthorized, Forbidden, NotAcceptable, InvalidParameter, RateLimited, Unavailable)
-    add_read(router, IMAGES, list_page, response_model=ImagePage, responses=problems)
+    problems = documented(Unauthorized, Forbidden, NotAcceptable, InvalidParameter, RateLimited, HeadersTooLarge, Unavailable)
+    add_read(router, IMAGES, list_page, response_model=ImagePage, responses={200: {"headers": headers.LIST}} | problems)
     return router
 
 
@@ -60,4 +65,4 @@ async def list_page(
         items=[ImageResource.of(image, presigned(gateway, image)) for image in page.items],
         next_cursor=cursor_of(page.last, *query) if page.last else None,
     )
-    return Response(content.model_dump_json(by_alias=True), headers=REVALIDATE | VARY, media_type="application/json")
+    return json_response(content, NOT_KEPT)

@@ -6,8 +6,10 @@ import tempfile
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -209,6 +211,8 @@ async def test_a_client_that_hangs_up_in_the_middle_of_a_download_ends_the_readi
         uploading.head("POST", "/upload", FORM, TOKEN, f"Content-Length: {len(body)}")
         uploading.writer.write(body)
         image_id = json.loads((await uploading.answer())[2])["id"]
+    row = server.world.images.rows[UUID(image_id)]
+    row.image = replace(row.image, size_bytes=100 * 65536)
     monkeypatch.setattr(server.world.blobs, "open", open_blob)
 
     # when

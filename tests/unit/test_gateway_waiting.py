@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.parameters import wait_seconds
+from gateway.waiting import wait_seconds
 from tests.gateway import ALICE, BOB, World, running, slug
 from tests.polling import eventually
 
