@@ -36,14 +36,16 @@ DELIVERIES = Counter("image_processor_deliveries_total", "Messages by how they w
 DEAD_LETTERS = Counter("image_processor_dead_letters_total", "Failed images put with the dead letters", ["code"])
 JWKS_FETCHES = Counter("image_processor_jwks_fetches_total", "Fetches of the realm's keys by how they ended", ["result"])
 
-# Libraries that would repeat, with tracebacks, what the adapters say in one line.
+# Libraries that would repeat, with tracebacks, what the adapters say in one line, or would say what is in rows and pictures.
 QUIETENED = {
     "aio_pika": logging.CRITICAL,
     "aiormq": logging.CRITICAL,
+    "aiosqlite": logging.WARNING,
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,
+    "PIL": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "urllib3": logging.ERROR,
     "uvicorn": logging.WARNING,

@@ -26,6 +26,8 @@ MAX_HEADER_BYTES = 32 * 1024
 LINGER_SECONDS = 10.0
 PROBES = ("/health", "/health/ready", "/metrics")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# What is that long is no id: a token, perhaps, in the wrong place.
+_LONG_SEGMENT = re.compile(r"[^/]{65,}")
 
 
 def middleware(cors_origins: Sequence[str]) -> list[Middleware]:
@@ -78,9 +80,8 @@ def _record(scope: Scope, status: int | None, seconds: float) -> None:
     HTTP_REQUESTS.labels(method, route, str(status or "none")).inc()
     HTTP_SECONDS.labels(method, route).observe(seconds)
     level = log.debug if route in PROBES and status == 200 else log.info
-    level(
-        "request", method=method, route=route, path=quote(scope["path"][:500]), status=status, milliseconds=round(seconds * 1000, 1)
-    )
+    path = quote(_LONG_SEGMENT.sub("...", scope["path"])[:500])
+    level("request", method=method, route=route, path=path, status=status, milliseconds=round(seconds * 1000, 1))
 
 
 class LastAnswer:
