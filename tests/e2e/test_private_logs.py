@@ -14,7 +14,6 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from common.settings import Settings
-from tests.conftest import require_url
 from tests.e2e.stack import PROGRAM, Stack, free_port
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
@@ -116,16 +115,19 @@ SECRET = "pa55-"
 
 
 @pytest.fixture(params=["away", "refusing"])
-def locked_out(request: pytest.FixtureRequest, settings: Settings, keycloak_url: str, tmp_path: Path) -> Iterator[Stack]:
+def locked_out(
+    request: pytest.FixtureRequest,
+    settings: Settings,
+    postgres_url: str,
+    redis_url: str,
+    rabbitmq_url: str,
+    minio_endpoint: str,
+    keycloak_url: str,
+    tmp_path: Path,
+) -> Iterator[Stack]:
     """A gateway and a worker with secrets of their own, at addresses where nobody is, or where the services know others."""
-    addresses = {
-        "POSTGRES_URL": urlsplit(settings.postgres_url.get_secret_value()).netloc.rpartition("@")[2],
-        "REDIS_URL": urlsplit(settings.redis_url.get_secret_value()).netloc.rpartition("@")[2],
-        "RABBITMQ_URL": urlsplit(settings.rabbitmq_url.get_secret_value()).netloc.rpartition("@")[2],
-        "MINIO_ENDPOINT": settings.minio_endpoint,
-    }
-    for name, address in addresses.items():
-        require_url(name, address, 0)
+    urls = {"POSTGRES_URL": postgres_url, "REDIS_URL": redis_url, "RABBITMQ_URL": rabbitmq_url}
+    addresses = {name: urlsplit(url).netloc.rpartition("@")[2] for name, url in urls.items()} | {"MINIO_ENDPOINT": minio_endpoint}
     if request.param == "away":
         addresses = {name: f"127.0.0.1:{free_port()}" for name in addresses}
     environment = {name: value.format(addresses.get(name, "")) for name, value in PASSWORDS.items()}
