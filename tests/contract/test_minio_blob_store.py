@@ -1,13 +1,16 @@
 """What MinioBlobStore promises beyond the port: bounded outages, no lost connection, few calls, no needless rights."""
 
 import asyncio
+import hashlib
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from common.adapters.minio import MinioBlobStore
@@ -42,6 +45,11 @@ async def store_at(endpoint: str, concurrency: int = 4) -> AsyncIterator[MinioBl
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "source").write_bytes(b"content")
     return tmp_path
+
+
+def asked(script: ScriptedHttp) -> list[str]:
+    """Without the signatures."""
+    return [request.partition("?")[0] for request in script.requests]
 
 
 async def put(store: BlobStore, folder: Path) -> None:
@@ -176,7 +184,7 @@ async def test_a_large_object_is_one_call_too(folder: Path) -> None:
     async with Server(script) as server, store_at(server.address) as store:
         await put(store, folder)
 
-    assert script.requests == ["PUT /raw-images/key"]
+    assert asked(script) == ["PUT /raw-images/key"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +195,7 @@ async def test_a_put_makes_the_bucket_that_it_misses(made: bytes, folder: Path) 
     async with Server(script) as server, store_at(server.address) as store:
         await put(store, folder)
 
-    assert script.requests == ["PUT /raw-images/key", "PUT /raw-images", "PUT /raw-images/key"]
+    assert asked(script) == ["PUT /raw-images/key", "PUT /raw-images", "PUT /raw-images/key"]
 
 
 async def test_a_put_says_so_where_the_bucket_may_not_be_made(folder: Path) -> None:
@@ -321,3 +329,88 @@ async def test_https_is_spoken_where_it_is_asked_for(folder: Path) -> None:
 def test_an_endpoint_that_is_none_is_named(endpoint: str) -> None:
     with pytest.raises(WrongConfiguration, match="MINIO_ENDPOINT"):
         MinioBlobStore(endpoint, "access", "secret-key", "us-east-1", LIMIT_SECONDS)
+
+
+async def test_a_put_holds_little_of_the_object_in_memory(minio_endpoint: str, folder: Path) -> None:
+    source, key = folder / "source", f"test-{uuid4()}"
+    source.write_bytes(bytes(64 << 20))
+    store = MinioBlobStore(minio_endpoint, "minioadmin", "minioadmin", "us-east-1", 20)
+    tracemalloc.start()
+    try:
+        await store.put(Bucket.RAW, key, source, "image/png")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        await store.delete(Bucket.RAW, key)
+        await store.close()
+
+    assert peak < 4 << 20
+
+
+async def test_an_object_that_was_changed_on_its_way_is_not_kept(
+    minio_endpoint: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"test-{uuid4()}"
+    store = MinioBlobStore(minio_endpoint, "minioadmin", "minioadmin", "us-east-1", 10)
+    try:
+        with monkeypatch.context() as changed:
+            changed.setattr("common.adapters.minio._md5", lambda: hashlib.md5(b"other bytes before", usedforsecurity=False))
+            with pytest.raises(Unavailable) as refused:
+                await store.put(Bucket.RAW, key, folder / "source", "image/png")
+        assert "BadDigest" in refused.value.reason
+        with pytest.raises(BlobNotFound):
+            async with store.open(Bucket.RAW, key):
+                pass
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _linking(endpoint: str, public: str | None) -> AsyncIterator[MinioBlobStore]:
+    store = MinioBlobStore(endpoint, "minioadmin", "minioadmin", "us-east-1", 10, public_endpoint=public)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def test_a_link_works_for_whoever_has_it_and_for_nothing_else(minio_endpoint: str, folder: Path) -> None:
+    # given
+    key = f"test-{uuid4()}"
+    async with _linking(minio_endpoint, f"http://{minio_endpoint}") as store, httpx.AsyncClient(trust_env=False) as anybody:
+        await store.put(Bucket.PROCESSED, key, folder / "source", "image/png")
+        try:
+            # when
+            link = store.link(Bucket.PROCESSED, key, "image/png", 'inline; filename="cat.png"')
+            assert link is not None
+            answer = await anybody.get(link)
+
+            # then
+            assert (answer.status_code, answer.content) == (200, b"content")
+            assert answer.headers["Content-Type"] == "image/png"
+            assert answer.headers["Content-Disposition"] == 'inline; filename="cat.png"'
+            assert "X-Amz-Expires=900&" in link
+            assert (await anybody.get(link.replace("cat.png", "dog.png"))).status_code == 403
+            assert (await anybody.get(link.replace(key, "another"))).status_code == 403
+            assert (await anybody.get(link.partition("?")[0])).status_code == 403
+            assert (await anybody.delete(link)).status_code == 403
+        finally:
+            await store.delete(Bucket.PROCESSED, key)
+
+
+async def test_signing_asks_nobody() -> None:
+    async with _linking("127.0.0.1:1", "https://images.example.com:8443") as store:
+        link = store.link(Bucket.PROCESSED, "key", "image/png", "inline")
+
+    assert link is not None
+    assert link.startswith("https://images.example.com:8443/processed-images/key?")
+
+
+async def test_without_a_public_address_there_are_no_links() -> None:
+    async with _linking("127.0.0.1:1", None) as store:
+        assert store.link(Bucket.PROCESSED, "key", "image/png", "inline") is None
+
+
+async def test_a_wrong_public_address_is_named() -> None:
+    with pytest.raises(WrongConfiguration, match="MINIO_PUBLIC_ENDPOINT"):
+        MinioBlobStore("127.0.0.1:1", "a", "secret-key", "us-east-1", 1, public_endpoint="http://host/with/path")
