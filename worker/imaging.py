@@ -1,17 +1,18 @@
 """What is done to pixels: one file in, one file out. Runs in a child process, under its limits (see pool.py).
 
-Promises that the output has the format and exactly the size that common.processing computes, and no metadata.
+Promises that the output has the format and exactly the size that common.processing computes, and no metadata. An animation's
+frames pass through one after the other: memory depends on their size, hardly on their number.
 """
 
 import hashlib
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 
 from common import processing
 from common.formats import Limits
 from common.ports import Rendered
 from worker.decoding import damage_is_refused, decode
-from worker.decoding.picture import Frame
+from worker.decoding.picture import Decoded, Frame
 from worker.encoding import encode
 from worker.steps import carried_out
 
@@ -22,17 +23,29 @@ def render_file(source: Path, target: Path, processing_text: str, limits: Limits
     data = source.read_bytes()
     with damage_is_refused(data):
         decoded = decode(data, wanted, limits)
-        kind = wanted.output_format(decoded.kind)
-        frames = [
-            Frame(image=carried_out(wanted, frame.image, decoded.size), duration_ms=frame.duration_ms)
-            for frame in islice(decoded.frames, None if kind.is_animated else 1)
-        ]
-    content = encode(frames, kind, wanted.quality or processing.DEFAULT_QUALITY, decoded.loops)
+    width, height = wanted.check_size(decoded.kind, decoded.size, decoded.count, limits)
+    processed = (
+        Frame(image=carried_out(wanted, frame.image, decoded.size), duration_ms=frame.duration_ms)
+        for frame in _frames(data, decoded)
+    )
+    kind = wanted.output_format(decoded.kind)
+    count = decoded.count if kind.is_animated else 1
+    content = encode(processed, kind, wanted.quality or processing.DEFAULT_QUALITY, count=count, loops=decoded.loops)
     target.write_bytes(content)
     return Rendered(
         content_type=kind.value,
         size_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        width=frames[0].image.width,
-        height=frames[0].image.height,
+        width=width,
+        height=height,
     )
+
+
+def _frames(data: bytes, decoded: Decoded) -> Iterator[Frame]:
+    """Only what decoding raises is the file's fault."""
+    while True:
+        with damage_is_refused(data):
+            frame = next(decoded.frames, None)
+        if frame is None:
+            return
+        yield frame

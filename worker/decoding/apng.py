@@ -1,56 +1,97 @@
-"""Animated PNG. The picture for programs that know no animations is left out where it is none of the frames."""
+"""What makes a PNG an animation: which pixels are a frame's, where it belongs and for how long. The picture for programs that know
+no animations is left out where it is none of the frames.
 
-import io
+Source: PNG (third edition), section 4.9 and 11.3.2.
+"""
+
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 
-from PIL.PngImagePlugin import PngImageFile
+from PIL import Image
 
-from common.formats import Format, Limits, upright_size
-from common.processing import Processing
-from worker.decoding.colour import profile_in, to_srgb, without_useless_alpha
-from worker.decoding.intact import Damaged, check_inflates, contents_of
-from worker.decoding.picture import Decoded, Frame, check_limits, check_output, turned_upright
+from common.processing import Size
+from worker.decoding.canvas import Disposal, Part
+from worker.decoding.intact import Damaged, contents_of
+
+SEQUENCED = (b"acTL", b"fcTL", b"IDAT", b"fdAT")
+"""The chunks whose order matters, and of which there may be many."""
 
 Chunks = Sequence[tuple[bytes, memoryview]]
+Decode = Callable[[Size, list[memoryview]], Image.Image]
+"""From a picture's size and the contents of its IDATs to its pixels."""
+
+_DISPOSALS = {0: Disposal.KEEP, 1: Disposal.CLEAR, 2: Disposal.RESTORE}
+_REPLACES = 0
 
 
-def decode_apng(
-    png: bytes, chunks: Chunks, bits_per_pixel: int, profile: bytes | None, orientation: int, processing: Processing, limits: Limits
-) -> Decoded:
-    """`png`: the file without its metadata; `chunks`: what it consists of, in order."""
-    picture = PngImageFile(io.BytesIO(png))
-    count = sum(kind == b"fcTL" for kind, _ in chunks)
-    if struct.unpack_from(">I", contents_of(dict(chunks)[b"acTL"])) != (count,) or not count:
-        raise Damaged("it has not the frames that it promises")
-    check_limits(Format.PNG, picture.size, count, limits)
-    _check_frames(chunks, bits_per_pixel, interlaced=bool(picture.info.get("interlace")))
-    upright = upright_size(*picture.size, orientation)
-    check_output(Format.PNG, upright, count, processing, limits)
-    frames = _frames(picture, count, profile, orientation)
-    return Decoded(kind=Format.PNG, size=upright, frames=frames, count=count, loops=picture.info.get("loop", 0))
+@dataclass(frozen=True, slots=True)
+class Animation:
+    parts: list[Part]
+    loops: int
 
 
-def _frames(picture: PngImageFile, count: int, profile: bytes | None, orientation: int) -> Iterator[Frame]:
-    first = 1 if picture.default_image else 0
-    for number in range(first, first + count):
-        picture.seek(number)
-        duration = picture.info.get("duration", 0)
-        picture.load()
-        image = turned_upright(to_srgb(picture.copy(), profile_in(profile)), orientation)
-        yield Frame(image=without_useless_alpha(image), duration_ms=round(duration))
+def read_animation(chunks: Chunks, size: Size, decode: Decode) -> Animation | None:
+    """None for a still picture. `chunks`: those that are SEQUENCED."""
+    kinds = [kind for kind, _ in chunks]
+    if kinds.count(b"acTL") != 1 or kinds.index(b"acTL") > kinds.index(b"IDAT"):
+        return None
+    count, loops = struct.unpack(">II", contents_of(chunks[kinds.index(b"acTL")][1]))
+    if not count:
+        return None
+    parts = _Reader(size, decode).read(chunks)
+    if len(parts) != count:
+        raise Damaged("it has not as many frames as it promises")
+    return Animation(parts, loops)
 
 
-def _check_frames(chunks: Chunks, bits_per_pixel: int, *, interlaced: bool) -> None:
-    """Pillow fills up what a frame lacks."""
-    size: tuple[int, int] | None = None
-    pixels: list[memoryview] = []
-    for kind, chunk in (*chunks, (b"fcTL", memoryview(bytes(38)))):
-        if kind == b"fcTL":
-            if size is not None:
-                check_inflates(size, bits_per_pixel, pixels, interlaced=interlaced)
-            size, pixels = struct.unpack_from(">II", contents_of(chunk), 4), []
-        elif kind == b"IDAT":
-            pixels.append(contents_of(chunk))
-        elif kind == b"fdAT":
-            pixels.append(contents_of(chunk)[4:])
+class _Reader:
+    def __init__(self, size: Size, decode: Decode) -> None:
+        self._size = size
+        self._decode = decode
+        self._numbers = 0
+        self._time = Fraction()
+
+    def read(self, chunks: Chunks) -> list[Part]:
+        parts: list[Part] = []
+        pixels: list[memoryview] = []
+        for kind, chunk in chunks:
+            contents = contents_of(chunk)
+            if kind == b"fcTL":
+                self._check_number(contents)
+                pixels = []
+                parts.append(self._part(contents, pixels))
+            elif kind == b"IDAT":
+                pixels.append(contents)
+                if parts and (len(parts) > 1 or parts[0].box != (0, 0, *self._size)):
+                    raise Damaged("its first frame is not the whole picture")
+            elif kind == b"fdAT":
+                self._check_number(contents)
+                pixels.append(contents[4:])
+        return parts
+
+    def _check_number(self, contents: memoryview) -> None:
+        if struct.unpack_from(">I", contents) != (self._numbers,):
+            raise Damaged("its frames are out of order")
+        self._numbers += 1
+
+    def _part(self, control: memoryview, pixels: list[memoryview]) -> Part:
+        """The pixels are still to come."""
+        _, width, height, x, y, delay, per_second, disposal, blending = struct.unpack(">IIIIIHHBB", control)
+        if not 0 < width <= self._size[0] - x or not 0 < height <= self._size[1] - y or disposal not in _DISPOSALS:
+            raise Damaged("a frame reaches beyond the picture")
+        return Part(
+            box=(x, y, x + width, y + height),
+            decoded=partial(self._decode, (width, height), pixels),
+            duration_ms=self._rounded(Fraction(1000 * delay, per_second or 100)),
+            disposal=_DISPOSALS[disposal],
+            replaces=blending == _REPLACES,
+        )
+
+    def _rounded(self, milliseconds: Fraction) -> int:
+        """What one frame lost the next one gets, so that the animation is as long as it was."""
+        before = round(self._time)
+        self._time += milliseconds
+        return round(self._time) - before

@@ -9,13 +9,8 @@ from PIL import Image, ImageCms
 _SPEAKS_OF = {"RGB": ("L", "RGB"), "GRAY": ("L",), "CMYK": ("CMYK",)}
 
 
-def foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """The embedded profile, unless there is none, it is broken, or it is sRGB by its own word."""
-    return profile_in(picture.info.get("icc_profile"))
-
-
 def profile_in(data: object) -> ImageCms.ImageCmsProfile | None:
-    """As `foreign_profile`, for whoever has the bytes, or none."""
+    """An embedded profile's bytes, or none. → the profile, unless it is broken, or sRGB by its own word."""
     if not isinstance(data, bytes):
         return None
     try:
@@ -31,13 +26,6 @@ def to_srgb(picture: Image.Image, profile: ImageCms.ImageCmsProfile | None) -> I
     if profile is not None:
         image = _converted(image, profile)
     return image.convert("RGB") if image.mode == "CMYK" else image
-
-
-def without_useless_alpha(image: Image.Image) -> Image.Image:
-    """For decoders that add an alpha channel on their own."""
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
-        return image.convert("RGB")
-    return image
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:

@@ -39,6 +39,11 @@ def contents_of(chunk: bytes | memoryview) -> memoryview:
     return memoryview(chunk)[8:-4]
 
 
+def chunk_of(kind: bytes, *contents: bytes | memoryview) -> bytes:
+    body = b"".join((kind, *contents))
+    return b"".join((struct.pack(">I", len(body) - 4), body, struct.pack(">I", zlib.crc32(body))))
+
+
 def check_filled_png(picture: Image.Image, bits_per_pixel: int, pixels: list[memoryview]) -> None:
     """For pixels that end early: Pillow leaves the missing rows zero. Counting the bytes costs half as much as decoding, so only
     pictures are counted whose last row is zero, and interlaced ones, which lack pixels everywhere."""

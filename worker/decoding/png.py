@@ -1,27 +1,31 @@
-"""PNG, every depth and colour type. Metadata may be as damaged or as large as they like: the decoder never sees them."""
+"""PNG, every depth and colour type, animated or not.
+
+Metadata may be as damaged or as large as they like: the decoder never sees them.
+"""
 
 import io
 import struct
 import zlib
-from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
+from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from common.formats import Format, Limits, orientation_in, upright_size
-from common.processing import Processing
-from worker.decoding.apng import decode_apng
+from common.processing import Processing, Size
+from worker.decoding.apng import SEQUENCED, read_animation
+from worker.decoding.canvas import composed
 from worker.decoding.colour import profile_in, to_srgb
-from worker.decoding.intact import Damaged, check_filled_png, chunks_in, contents_of
+from worker.decoding.intact import Damaged, check_filled_png, chunk_of, chunks_in, contents_of
 from worker.decoding.picture import Decoded, Frame, check_limits, check_output, turned_upright
 
 # Pillow's raw modes of gray PNGs of 2 and 4 bits, and the levels' distance once they are 8 bits.
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}
-_GRAY, _COLOUR, _PALETTE = 0, 2, 3
+_GRAY, _COLOUR, _PALETTE, _GRAY_ALPHA = 0, 2, 3, 4
 # Samples a pixel by PNG's colour type. Source: PNG (third edition), section 11.2.1.
-_SAMPLES = {_GRAY: 1, _COLOUR: 3, _PALETTE: 1, 4: 2, 6: 4}
-# Whose order matters, and of which there may be many.
-_IN_SEQUENCE = (b"acTL", b"fcTL", b"IDAT", b"fdAT")
+_SAMPLES = {_GRAY: 1, _COLOUR: 3, _PALETTE: 1, _GRAY_ALPHA: 2, 6: 4}
 # Bytes of the transparent colour, section 11.3.1.1.
 _KEY_BYTES = {_GRAY: 2, _COLOUR: 6}
 MAX_PROFILE = 4 << 20
@@ -32,41 +36,48 @@ def decode_png(data: bytes, processing: Processing, limits: Limits) -> Decoded:
     found: dict[bytes, memoryview] = {}
     sequence: list[tuple[bytes, memoryview]] = []
     for kind, chunk in chunks_in(data):
-        if kind in _IN_SEQUENCE:
+        if kind in SEQUENCED:
             sequence.append((kind, chunk))
         elif kind in (b"IHDR", b"PLTE") and kind in found:
             raise Damaged(f"two {kind!r}")
         else:
             found[kind] = chunk
-    depth, colour_type = _checked_header(found)
-    bits_per_pixel = depth * _SAMPLES[colour_type]
+    size, colour_type = _checked_header(found)
+    decode = partial(_decoded, found)
+    animation = read_animation(sequence, size, decode)
+    count = len(animation.parts) if animation else 1
+    check_limits(Format.PNG, size, count, limits)
     orientation = orientation_in(bytes(contents_of(found.get(b"eXIf", b""))))
-    profile = inflated_profile(found.get(b"iCCP", b""))
-    if _is_animated(sequence):
-        png = _without_metadata(found, [chunk for _, chunk in sequence], colour_type)
-        return decode_apng(png, sequence, bits_per_pixel, profile, orientation, processing, limits)
-    pixels = [chunk for kind, chunk in sequence if kind == b"IDAT"]
-    picture = PngImageFile(io.BytesIO(_without_metadata(found, pixels, colour_type)))
-    check_limits(Format.PNG, picture.size, 1, limits)
-    upright = upright_size(*picture.size, orientation)
-    check_output(Format.PNG, upright, 1, processing, limits)
+    upright = upright_size(*size, orientation)
+    check_output(Format.PNG, upright, count, processing, limits)
+    if animation:
+        frames = composed(size, "L" if colour_type in (_GRAY, _GRAY_ALPHA) else "RGB", animation.parts)
+    else:
+        frames = iter([Frame(image=decode(size, [contents_of(chunk) for kind, chunk in sequence if kind == b"IDAT"]))])
+    return Decoded(
+        kind=Format.PNG,
+        size=upright,
+        frames=(replace(frame, image=turned_upright(frame.image, orientation)) for frame in frames),
+        count=count,
+        loops=animation.loops if animation else 0,
+    )
+
+
+def _decoded(found: dict[bytes, memoryview], size: Size, pixels: list[memoryview]) -> Image.Image:
+    """Of that size, whatever the header says: an animation's frames may be smaller."""
+    header = contents_of(found[b"IHDR"])
+    depth, colour_type = header[8], header[9]
+    picture = PngImageFile(io.BytesIO(_without_metadata(found, size, pixels, colour_type)))
     raw_mode = str(picture.tile[0].args)
     picture.load()
-    check_filled_png(picture, bits_per_pixel, [contents_of(chunk) for chunk in pixels])
+    check_filled_png(picture, depth * _SAMPLES[colour_type], pixels)
     _scale_key(picture, raw_mode)
-    image = turned_upright(to_srgb(picture, profile_in(profile)), orientation)
-    return Decoded(kind=Format.PNG, size=upright, frames=iter([Frame(image=image)]))
+    return to_srgb(picture, profile_in(inflated_profile(found.get(b"iCCP", b""))))
 
 
-def _is_animated(sequence: list[tuple[bytes, memoryview]]) -> bool:
-    """Without one acTL before its pixels, and no other, a picture is still. Source: PNG (third edition), section 11.3.2."""
-    kinds = [kind for kind, _ in sequence]
-    return kinds.count(b"acTL") == 1 and kinds.index(b"acTL") < kinds.index(b"IDAT")
-
-
-def _checked_header(found: dict[bytes, memoryview]) -> tuple[int, int]:
-    """→ bits a sample, and the colour type."""
-    _, _, depth, colour_type, compression, filtering, interlace = struct.unpack(">IIBBBBB", contents_of(found[b"IHDR"]))
+def _checked_header(found: dict[bytes, memoryview]) -> tuple[Size, int]:
+    """→ the size and the colour type."""
+    width, height, _, colour_type, compression, filtering, interlace = struct.unpack(">IIBBBBB", contents_of(found[b"IHDR"]))
     if compression or filtering or interlace > 1:
         raise Damaged("coded in a way that does not exist")
     palette = len(contents_of(found.get(b"PLTE", b"")))
@@ -74,13 +85,14 @@ def _checked_header(found: dict[bytes, memoryview]) -> tuple[int, int]:
         raise Damaged("the palette is missing or broken")
     if len(contents_of(found.get(b"tRNS", b""))) < _KEY_BYTES.get(colour_type, 0) and b"tRNS" in found:
         raise Damaged("the transparent colour is cut off")
-    return depth, colour_type
+    return (width, height), colour_type
 
 
-def _without_metadata(found: dict[bytes, memoryview], pixels: Iterable[memoryview], colour_type: int) -> bytes:
+def _without_metadata(found: dict[bytes, memoryview], size: Size, pixels: list[memoryview], colour_type: int) -> bytes:
     """What decides about pixels, in the order that decoders want it. Where there is no palette, PLTE is a mere suggestion."""
-    kinds = [b"IHDR"] + [b"PLTE"] * (colour_type == _PALETTE) + [b"tRNS"] * (colour_type in (*_KEY_BYTES, _PALETTE))
-    return b"".join((SIGNATURE, *(found[kind] for kind in kinds if kind in found), *pixels, END))
+    header = chunk_of(b"IHDR", struct.pack(">II", *size), contents_of(found[b"IHDR"])[8:])
+    kinds = [b"PLTE"] * (colour_type == _PALETTE) + [b"tRNS"] * (colour_type in (*_KEY_BYTES, _PALETTE))
+    return b"".join((SIGNATURE, header, *(found[kind] for kind in kinds if kind in found), chunk_of(b"IDAT", *pixels), END))
 
 
 def inflated_profile(chunk: bytes | memoryview) -> bytes | None:
