@@ -8,15 +8,17 @@ from gateway.inspection.header import Header, HeaderBytes
 
 _SCAN, _APP1, _END = 0xDA, 0xE1, b"\xff\xd9"
 _RESTARTS = range(0xD0, 0xD8)
-# Sequential and progressive, with Huffman (up to 0xC2) and with arithmetic coding, which libjpeg-turbo decodes, too.
-_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+# Sequential and progressive, with Huffman coding. libjpeg-turbo decodes arithmetic coding, too, but fills up what was cut off, and
+# nothing tells.
+_FRAMES = (0xC0, 0xC1, 0xC2)
 _UNSUPPORTED = (
-    dict.fromkeys((0xC3, 0xCB, 0xF7), "lossless coding")
+    dict.fromkeys((0xC9, 0xCA), "arithmetic coding")
+    | dict.fromkeys((0xC3, 0xCB, 0xF7), "lossless coding")
     | dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE, 0xDF), "hierarchical coding")
-)  # fmt: skip
+)
 # Tables, number of lines, restart interval, application data, comments.
 _SKIPPED = (0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE)
-_INSTEAD = "a baseline or progressive JPEG with 8 bits a sample"
+_INSTEAD = "a baseline or progressive JPEG with Huffman coding and 8 bits a sample"
 _EXIF = b"Exif\0\0"
 
 
@@ -39,9 +41,9 @@ def read_jpeg(data: HeaderBytes) -> Header:
             if size:
                 raise data.damaged("it says twice how large the picture is")
             size = _frame_size(data, at, length)
-        elif marker == _APP1 and len(exif) < len(_EXIF) + LONGEST_EXIF and length > 8 and data.take(at + 2, 6) == _EXIF:
+        elif marker == _APP1 and len(exif) < LONGEST_EXIF and length > 8 and data.take(at + 2, 6) == _EXIF:
             # A block too long for one segment goes on in the next, behind the same six bytes.
-            exif = (exif or _EXIF) + data.take(at + 8, length - 8)
+            exif += data.take(at + 8, length - 8)
         at += length
     if not size:
         raise data.damaged("it does not say how large the picture is")
@@ -68,8 +70,10 @@ def _frame_size(data: HeaderBytes, at: int, length: int) -> tuple[int, int]:
         raise data.unsupported(f"{bits} bits a sample", _INSTEAD)
     if components not in (1, 3, 4):
         raise data.unsupported(f"{components} colour components", "gray, YCbCr, RGB or CMYK")
-    samplings = data.take(at + 8, 3 * components)[1::3]
-    if length != 8 + 3 * components or not all(1 <= side <= 4 for sampling in samplings for side in divmod(sampling, 16)):
-        raise data.damaged("its colour components make no sense")
     data.check_size(width, height)
+    across, down = zip(*(divmod(sampling, 16) for sampling in data.take(at + 8, 3 * components)[1::3]), strict=True)
+    if length != 8 + 3 * components or not all(1 <= samples <= 4 for samples in across + down):
+        raise data.damaged("its colour components make no sense")
+    if any(max(across) % samples for samples in across) or any(max(down) % samples for samples in down):
+        raise data.unsupported("colours sampled in a ratio that is no whole number", _INSTEAD)
     return width, height

@@ -12,7 +12,10 @@ from gateway.inspection.header import Header, HeaderBytes
 # The depths of each colour type. Source: table 11.
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
-_PIXELS = (b"IDAT", b"fdAT")
+# What a decoder must understand, and of the rest what has a say in the pixels. Everything else may be damaged: it is stripped.
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_CHECKED = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL")
+_EXIF = b"Exif\0\0"  # which some writers put before it, as in JPEG
 _PIECE = 1 << 20
 
 
@@ -25,13 +28,15 @@ def read_png(data: HeaderBytes) -> Header:
     if depth not in _DEPTHS.get(colour_type, ()) or compression or filtering or interlace > 1:
         raise data.damaged("its depth, colour type or coding does not exist")
     data.check_size(width, height)
-    animation, found, exif = _Animation(data, width, height), set(), b""
+    animation, exif = _Animation(data, width, height), b""
+    found: set[bytes] = set()
     for chunk, at, length in chunks:
-        found.add(chunk)
-        if chunk == b"PLTE" and b"IDAT" in found:
-            raise data.damaged("its palette comes after its pixels")
-        if chunk == b"eXIf":
-            exif = b"Exif\0\0" + data.take(at, min(length, LONGEST_EXIF))
+        if chunk == b"IHDR" or (chunk == b"PLTE" and found):
+            raise data.damaged(f"{chunk.decode()} is out of place")
+        if chunk in _CRITICAL:
+            found.add(chunk)
+        elif chunk == b"eXIf":
+            exif = data.take(at, min(length, len(_EXIF) + LONGEST_EXIF))
         animation.follow(chunk, at, length)
     if b"IDAT" not in found:
         raise data.damaged("there are no pixels")
@@ -41,14 +46,16 @@ def read_png(data: HeaderBytes) -> Header:
 
 
 def _chunks(data: HeaderBytes) -> Iterator[tuple[bytes, int, int]]:
-    """→ each chunk up to IEND: its type, where its contents begin, and their length. Checks what is no pixels for damage."""
+    """→ each chunk up to IEND: its type, where its contents begin, and their length. Checks what decides how pixels are read."""
     at, chunk = 8, b""
     while chunk != b"IEND":
         length, chunk = data.unpack(">I4s", at)
         if not chunk.isalpha():
             raise data.damaged("the name of a chunk is none")
+        if chunk[:1].isupper() and chunk not in _CRITICAL:
+            raise data.damaged(f"nobody knows {chunk.decode()}, which it says is needed")
         (checksum,) = data.unpack(">I", at + 8 + length)
-        if chunk not in _PIXELS and checksum != _checksum(data, at + 4, length + 4):
+        if chunk in _CHECKED and checksum != _checksum(data, at + 4, length + 4):
             raise data.damaged(f"the checksum of {chunk.decode()} is wrong")
         yield chunk, at + 8, length
         at += 12 + length
@@ -62,23 +69,22 @@ def _checksum(data: HeaderBytes, at: int, length: int) -> int:
 
 
 class _Animation:
-    """What the chunks say about frames. A picture with none, or more than one, acTL is still."""
+    """What the chunks say about frames. Without one acTL before its pixels, and no other, a picture is still."""
 
     def __init__(self, data: HeaderBytes, width: int, height: int) -> None:
         self._data = data
         self._width, self._height = width, height
-        self._claims: list[int] = []
+        self._claims: list[int | None] = []
         self._controls = 0
         self._sequence = 0
         self._pixels_begun = False
-        self._has_default_image = False
 
     def follow(self, chunk: bytes, at: int, length: int) -> None:
         if chunk == b"IDAT" and not self._pixels_begun:
-            self._pixels_begun, self._has_default_image = True, not self._controls
-        elif chunk == b"acTL" and not self._pixels_begun:
-            self._claims += self._data.unpack(">I", at)
-        elif len(self._claims) != 1:
+            self._pixels_begun = True
+        elif chunk == b"acTL":
+            self._claims.append(None if self._pixels_begun else self._data.unpack(">I", at)[0])
+        elif not self._is_animated():
             return
         elif chunk == b"fdAT":
             self._take_number(at)
@@ -91,14 +97,15 @@ class _Animation:
             self._data.check_frames(self._width, self._height, self._controls)
 
     def frames(self) -> int:
-        if len(self._claims) != 1 or not self._claims[0]:
+        """The picture for programs that know no animations may be none of them."""
+        if not self._is_animated():
             return 1
-        if self._controls != self._claims[0]:
+        if not self._controls or self._controls != self._claims[0]:
             raise self._data.damaged(f"it promises {self._claims[0]} frames and has {self._controls}")
-        # The image that a program shows which knows no animations may be none of the frames; it is decoded all the same.
-        frames = self._controls + self._has_default_image
-        self._data.check_frames(self._width, self._height, frames)
-        return frames
+        return self._controls
+
+    def _is_animated(self) -> bool:
+        return len(self._claims) == 1 and self._claims[0] is not None
 
     def _take_number(self, at: int) -> None:
         if self._data.unpack(">I", at) != (self._sequence,):

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def test_a_header_without_end_costs_little(content: bytes, tmp_path: Path) -> No
     path.write_bytes(content)
     started = time.thread_time()
 
-    with pytest.raises((UnsupportedMedia, TooLarge)):
+    with suppress(UnsupportedMedia, TooLarge):
         inspect(path, LIMITS)
 
     assert time.thread_time() - started < 3
