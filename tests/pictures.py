@@ -4,11 +4,23 @@ import io
 import random
 import struct
 import zlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops, ImageCms, ImageDraw
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_STORED = Path(__file__).parent / "data" / "pictures"
+
+
+def stored(name: str) -> bytes:
+    """A file that another program made; see tests/data/pictures/README.md."""
+    return (_STORED / name).read_bytes()
+
+
+def all_stored(*suffixes: str) -> list[str]:
+    return sorted(path.name for path in _STORED.iterdir() if path.suffix in suffixes)
 
 
 def photo(width: int, height: int, seed: int = 1) -> Image.Image:
@@ -130,3 +142,22 @@ def _srgb_profile(name: bytes) -> tuple[bytearray, dict[bytes, int]]:
     data = data.replace("sRGB".encode("utf-16-be"), name.decode().encode("utf-16-be"))
     (count,) = struct.unpack_from(">I", data, 128)
     return data, {bytes(data[entry : entry + 4]): entry for entry in range(132, 132 + 12 * count, 12)}
+
+
+def tiff_file(
+    fields: Mapping[int, tuple[int, ...]], *pieces: bytes, order: str = "<", places: tuple[int, int] = (273, 279)
+) -> bytes:
+    """A TIFF put together by hand: the strips (or tiles, with their own two tags for `places`), one behind the other, and then the
+    directory. All numbers are longs, which every reader must take. Source: TIFF 6.0, section 2."""
+    offsets = tuple(8 + sum(len(piece) for piece in pieces[:number]) for number in range(len(pieces)))
+    tags = sorted(({places[0]: offsets, places[1]: tuple(map(len, pieces))} | dict(fields)).items())
+    start = 8 + sum(map(len, pieces))
+    entries, values, values_at = b"", b"", start + 2 + 12 * len(tags) + 4
+    for tag, numbers in tags:
+        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        if len(numbers) > 1:
+            packed, values = struct.pack(f"{order}I", values_at + len(values)), values + packed
+        entries += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + packed
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    directory = struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    return mark + struct.pack(f"{order}I", start) + b"".join(pieces) + directory + values

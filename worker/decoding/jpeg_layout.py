@@ -166,9 +166,7 @@ class _Reader:
         if not names or len(header) != 4 + 2 * len(names) or last > 63:
             raise Damaged("a scan header that makes no sense")
         for name in names:
-            missing = self._missing[name]
-            for coefficient in range(first, last + 1) if layout.progressive else range(64):
-                missing[coefficient] = bits & 15 if layout.progressive else 0
+            self._mark(name, first, last, bits >> 4, bits & 15)
         layout.scans += 1
         if layout.scans > MAX_SCANS:
             raise Damaged("more scans than there is anything to tell")
@@ -181,6 +179,15 @@ class _Reader:
         else:
             layout.stretches.append(end)
         return end
+
+    def _mark(self, name: int, first: int, last: int, high: int, low: int) -> None:
+        """A progressive scan brings a band of coefficients down to bit `low`, from nothing (0) or from bit `high`."""
+        missing = self._missing[name]
+        if not self._layout.progressive:
+            first, last, high, low = 0, 63, 0, 0
+        if any(high not in (0, missing[coefficient]) for coefficient in range(first, last + 1)):
+            raise Damaged("a scan that a later one builds upon is missing")
+        missing[first : last + 1] = [low] * (last + 1 - first)
 
     def _without_fill(self, start: int, end: int) -> int:
         """Any number of 0xFF may stand in front of a marker."""

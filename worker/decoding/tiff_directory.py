@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from worker.decoding.intact import Damaged
 
 _BYTE, _SHORT, _LONG, _UNDEFINED = 1, 3, 4, 7
+# Bytes that a value of each kind takes; of kinds that do not exist nothing is known.
+_VALUE_BYTES = {_BYTE: 1, 2: 1, _SHORT: 2, _LONG: 4, 5: 8, 6: 1, _UNDEFINED: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _NUMBERS = {_BYTE: ("B", 1), _SHORT: ("H", 2), _LONG: ("I", 4)}
 
 
@@ -26,7 +28,7 @@ class Directory:
         return tag in self.entries
 
     def numbers(self, tag: int, most: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """The first ones, up to `most`. Raises Damaged where they are no unsigned integers, or beyond the end of the file."""
+        """The first ones, up to `most`. Raises Damaged where they are no unsigned integers."""
         if tag not in self.entries:
             return default
         kind, count, position = self.entries[tag]
@@ -45,34 +47,46 @@ class Directory:
         return default
 
     def content(self, tag: int) -> bytes | None:
-        """Bytes that mean something elsewhere; None where they are missing or beyond the end of the file."""
+        """Bytes that mean something elsewhere; None where there are none."""
         kind, count, position = self.entries.get(tag, (0, 0, 0))
-        try:
-            return self._stored(position, count) if kind in (_BYTE, _UNDEFINED) else None
-        except Damaged:
-            return None
+        return self._stored(position, count) if kind in (_BYTE, _UNDEFINED) else None
 
     def _stored(self, position: int, size: int) -> bytes:
         """Up to four bytes stand in the entry itself."""
         if size > 4:
             (position,) = struct.unpack_from(f"{self.order}I", self.data, position)
-        if position + size > len(self.data):
-            raise Damaged("a field beyond the end of the file")
         return self.data[position : position + size]
 
 
 def read_directory(tiff: bytes) -> Directory:
-    """Where a tag stands twice, the first one counts."""
+    """Where a tag stands twice, the first one counts. Raises Damaged where values are cut off: they often stand last."""
     order = "<" if tiff.startswith(b"II") else ">"
     (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
-    (count,) = struct.unpack_from(f"{order}H", tiff, directory)
+    end = _end_of_directory(tiff, order, directory)
     entries: dict[int, tuple[int, int, int]] = {}
-    for position in range(directory + 2, directory + 2 + 12 * count, 12):
-        tag, kind, values = struct.unpack_from(f"{order}HHI", tiff, position)
-        if position + 12 > len(tiff):
-            raise Damaged("the directory is cut off")
+    for position in range(directory + 2, end, 12):
+        tag, kind, values, place = struct.unpack_from(f"{order}HHII", tiff, position)
+        size = _VALUE_BYTES.get(kind, 0) * values
+        if size > 4 and place + size > len(tiff):
+            raise Damaged("a field beyond the end of the file")
         entries.setdefault(tag, (kind, values, position + 8))
+    _check_further_pages(tiff, order, end)
     return Directory(tiff, order, entries)
+
+
+def _end_of_directory(tiff: bytes, order: str, start: int) -> int:
+    """→ where the place of the next one is. Raises struct.error where the file ends before that."""
+    (count,) = struct.unpack_from(f"{order}H", tiff, start)
+    struct.unpack_from(f"{order}I", tiff, start + 2 + 12 * count)
+    return int(start + 2 + 12 * count)
+
+
+def _check_further_pages(tiff: bytes, order: str, end: int) -> None:
+    """Nobody wants to see them, but where one is missing, the file was cut off."""
+    seen = set()
+    while (start := struct.unpack_from(f"{order}I", tiff, end)[0]) and start not in seen:
+        seen.add(start)
+        end = _end_of_directory(tiff, order, start)
 
 
 def with_directory(directory: Directory, fields: Mapping[int, tuple[int, ...]]) -> tuple[bytes, int]:
