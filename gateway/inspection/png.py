@@ -74,38 +74,44 @@ class _Animation:
     def __init__(self, data: HeaderBytes, width: int, height: int) -> None:
         self._data = data
         self._width, self._height = width, height
-        self._claims: list[int | None] = []
+        self._claims: list[int] = []
         self._controls = 0
         self._sequence = 0
         self._pixels_begun = False
+        self._is_first_whole = True
 
     def follow(self, chunk: bytes, at: int, length: int) -> None:
-        if chunk == b"IDAT" and not self._pixels_begun:
+        if chunk == b"acTL":
+            self._claims.append(0 if self._pixels_begun else self._data.unpack(">I", at)[0])
+        elif chunk == b"IDAT":
             self._pixels_begun = True
-        elif chunk == b"acTL":
-            self._claims.append(None if self._pixels_begun else self._data.unpack(">I", at)[0])
-        elif not self._is_animated():
-            return
-        elif chunk == b"fdAT":
+            if self._is_animated() and not self._is_first_whole:
+                raise self._data.damaged("its first frame is not the whole picture")
+        elif chunk == b"fdAT" and self._is_animated():
             self._take_number(at)
-        elif chunk == b"fcTL":
+        elif chunk == b"fcTL" and self._is_animated():
             self._take_number(at)
-            width, height, x, y = self._data.unpack(">IIII", at + 4)
-            if length != 26 or not 0 < width <= self._width - x or not 0 < height <= self._height - y:
-                raise self._data.damaged("a frame reaches beyond the picture")
-            self._controls += 1
-            self._data.check_frames(self._width, self._height, self._controls)
+            self._take_control(at, length)
 
     def frames(self) -> int:
         """The picture for programs that know no animations may be none of them."""
         if not self._is_animated():
             return 1
-        if not self._controls or self._controls != self._claims[0]:
+        if self._controls != self._claims[0]:
             raise self._data.damaged(f"it promises {self._claims[0]} frames and has {self._controls}")
         return self._controls
 
     def _is_animated(self) -> bool:
-        return len(self._claims) == 1 and self._claims[0] is not None
+        return len(self._claims) == 1 and self._claims[0] > 0
+
+    def _take_control(self, at: int, length: int) -> None:
+        width, height, x, y, disposal = self._data.unpack(">IIII4xB", at + 4)
+        if length != 26 or not 0 < width <= self._width - x or not 0 < height <= self._height - y or disposal > 2:
+            raise self._data.damaged("a frame reaches beyond the picture")
+        self._controls += 1
+        if not self._pixels_begun:
+            self._is_first_whole = self._controls == 1 and (width, height) == (self._width, self._height)
+        self._data.check_frames(self._width, self._height, self._controls)
 
     def _take_number(self, at: int) -> None:
         if self._data.unpack(">I", at) != (self._sequence,):

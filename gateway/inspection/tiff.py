@@ -99,7 +99,7 @@ def read_tiff(data: HeaderBytes) -> Header:
     width, height = directory.number(_WIDTH), directory.number(_HEIGHT)
     data.check_size(width, height)
     if _CAMERA_RAW in directory:
-        raise data.unsupported("a camera's raw format (DNG), of which it shows a preview", "JPEG, or develop it to TIFF,")
+        raise data.unsupported("the raw format of a camera (DNG)", "JPEG")
     samples, bits = _check_samples(data, directory)
     _check_pixels(data, directory, (width, height), samples, bits)
     return Header(width=width, height=height, orientation=directory.orientation())
