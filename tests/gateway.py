@@ -23,6 +23,10 @@ ADMIN = {"Authorization": "Bearer admin-token"}
 PICTURE = photo_jpeg(64, 48)
 RESULT = bytes(range(256)) * 1024
 MOMENT = timedelta(seconds=1)
+# Where an image is read.
+RESOURCES = ("/api/v1/images/{}", "/api/v1/images/{}/status", "/status/{}")
+CONTENTS = ("/api/v1/images/{}/content", "/image/{}")
+ORIGINAL = "/api/v1/images/{}/original"
 
 
 async def away(*_: Any, **__: Any) -> Any:
@@ -57,6 +61,11 @@ class World:
 
     async def upload(self, content: bytes = PICTURE, name: str = "cat.jpg", field: str = "image", **form: str) -> httpx.Response:
         return await self.http.post("/api/v1/upload", headers=ALICE, files={field: (name, content)}, data=form)
+
+    async def get(self, path: str, image_id: UUID | str = "", method: str = "GET", **headers: str) -> httpx.Response:
+        """As alice; `{}` in the path is the image."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.request(method, path.format(image_id), headers=ALICE | named)
 
     async def uploaded(self, **how: Any) -> UUID:
         answer = await self.upload(**how)

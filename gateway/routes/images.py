@@ -26,7 +26,7 @@ from gateway import headers
 from gateway.dependencies import Caller, ImageId, InGateway
 from gateway.negotiation import require_json, wants_picture
 from gateway.problems import RANGE_NOT_SATISFIABLE, documented
-from gateway.reading import KEPT, NEGOTIATED, add_read, content_response, presigned, resource_response
+from gateway.reading import KEPT, NEGOTIATED, add_read, content_response, json_response, presigned, resource_response
 from gateway.schemas import IMAGES, Deleted, ImageResource, StatusResource
 from gateway.waiting import awaited
 
@@ -101,10 +101,10 @@ async def read_original(caller: Caller, gateway: InGateway, image_id: ImageId, r
     return await content_response(request, gateway, await find_original(gateway.ports, caller, image_id), KEPT)
 
 
-async def delete(caller: Caller, gateway: InGateway, image_id: ImageId) -> Deleted:
+async def delete(caller: Caller, gateway: InGateway, image_id: ImageId) -> Response:
     """Row, original, result and cache entry are gone, also when it is being processed at this moment."""
     await delete_image(gateway.ports, caller, image_id)
-    return Deleted()
+    return json_response(Deleted(), {"Cache-Control": "no-store"})
 
 
 def _content_type(image: Image) -> str:

@@ -9,73 +9,24 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from common.ports import Blob
-from common.serving import listen, serve
 from gateway import multipart, protocol
-from gateway.protocol import MAX_HEAD_BYTES, LimitedProtocol
-from tests.gateway import PICTURE, World
+from gateway.protocol import MAX_HEAD_BYTES
+from tests.gateway import PICTURE
+from tests.gateway_server import END, FORM, PART, TOKEN, Client, Server, client, serving, uploaded
 
 LIMIT = 10_485_760
-PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
-END = b"\r\n--x--\r\n"
-FORM = "Content-Type: multipart/form-data; boundary=x"
-TOKEN = "Authorization: Bearer alice-token"
-
-
-class Server:
-    def __init__(self, world: World, port: int) -> None:
-        self.world = world
-        self.port = port
 
 
 @pytest.fixture
 async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    world, stop, listener = World(), asyncio.Event(), listen("127.0.0.1", 0, "PORT")
-    serving = asyncio.create_task(serve(world.app, listener, stop, 1, LimitedProtocol))
-    try:
-        yield Server(world, listener.getsockname()[1])
-    finally:
-        stop.set()
-        await serving
+    async with serving() as server:
+        yield server
     assert list(tmp_path.iterdir()) == []
-
-
-class Client:
-    """One connection, written to and read from byte by byte as the test likes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-
-    def head(self, method: str, path: str, *headers: str, version: str = "1.1") -> None:
-        self.writer.write("\r\n".join([f"{method} {path} HTTP/{version}", "Host: gateway", *headers, "", ""]).encode())
-
-    async def answer(self, *, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
-        async with asyncio.timeout(10):
-            status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            length = 0 if head_only else int(headers.get("content-length", 0))
-            body = await self._reader.readexactly(length)
-        return int(status.split()[1]), headers, body
-
-    async def is_closed(self) -> bool:
-        async with asyncio.timeout(10):
-            return await self._reader.read(1) == b""
-
-
-@asynccontextmanager
-async def client(server: Server) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
-        yield Client(reader, writer)
-    finally:
-        writer.close()
-        await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
 
 
 async def test_without_a_token_nobody_is_asked_for_the_body(server: Server) -> None:
@@ -206,12 +157,8 @@ async def test_a_client_that_hangs_up_in_the_middle_of_a_download_ends_the_readi
         finally:
             closed.set()
 
-    body = PART + PICTURE + END
-    async with client(server) as uploading:
-        uploading.head("POST", "/upload", FORM, TOKEN, f"Content-Length: {len(body)}")
-        uploading.writer.write(body)
-        image_id = json.loads((await uploading.answer())[2])["id"]
-    row = server.world.images.rows[UUID(image_id)]
+    image_id = await uploaded(server)
+    row = server.world.images.rows[image_id]
     row.image = replace(row.image, size_bytes=100 * 65536)
     monkeypatch.setattr(server.world.blobs, "open", open_blob)
 
@@ -311,24 +258,19 @@ async def test_what_is_no_http_is_a_problem_too(server: Server, request_line: by
     assert json.loads(body)["type"] == "urn:image-processor:problem:bad-request"
 
 
-async def test_a_request_that_the_stop_cannot_wait_for_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_the_stop_cannot_wait_for_is_answered(server: Server) -> None:
     # given an upload of which nothing more comes
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    world, stop, listener = World(), asyncio.Event(), listen("127.0.0.1", 0, "PORT")
-    serving = asyncio.create_task(serve(world.app, listener, stop, 1, LimitedProtocol))
-    async with client(Server(world, listener.getsockname()[1])) as http:
+    async with client(server) as http:
         http.head("POST", "/upload", FORM, TOKEN, "Content-Length: 1000", "Expect: 100-continue")
         assert (await http.answer())[0] == 100
 
         # when
-        stop.set()
-        status, headers, body = await http.answer()
-        await serving
+        server.stop.set()
 
-    # then
+        # then
+        status, headers, body = await http.answer()
     assert (status, json.loads(body)["type"]) == (503, "urn:image-processor:problem:unavailable")
     assert "retry-after" in headers
-    assert list(tmp_path.iterdir()) == []
 
 
 async def _is_cut_off(http: Client) -> bool:

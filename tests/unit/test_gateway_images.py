@@ -1,19 +1,17 @@
-"""Reading: the resource, its status, its bytes, with the headers that caches and clients go by."""
+"""Reading: the resource and its status, with the headers that caches and clients go by; what holds for every read; the end."""
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-import httpx
 import pytest
 
 from common.images import ImageStatus
-from common.ports import Bucket
-from tests.gateway import ADMIN, ALICE, BOB, MOMENT, PICTURE, RESULT, World, away, running, slug
+from common.ports import LINK_SECONDS, Bucket
+from tests.gateway import ADMIN, ALICE, BOB, CONTENTS, MOMENT, ORIGINAL, RESOURCES, RESULT, World, away, running, slug
 
-RESOURCES = ("/api/v1/images/{}", "/api/v1/images/{}/status", "/status/{}")
-CONTENTS = ("/api/v1/images/{}/content", "/image/{}")
-ORIGINAL = "/api/v1/images/{}/original"
 UNKNOWN = "01936c2e-0000-7000-8000-000000000000"
 
 
@@ -23,16 +21,10 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-async def get(world: World, path: str, image_id: UUID, method: str = "GET", **headers: str) -> httpx.Response:
-    return await world.http.request(
-        method, path.format(image_id), headers=ALICE | {k.replace("_", "-"): v for k, v in headers.items()}
-    )
-
-
 async def test_a_completed_image(world: World) -> None:
     image_id = await world.completed()
 
-    answer = await get(world, RESOURCES[0], image_id)
+    answer = await world.get(RESOURCES[0], image_id)
 
     image = answer.json()
     assert (image["status"], image["attempts"], image["error"]) == ("completed", 1, None)
@@ -52,7 +44,7 @@ async def test_a_completed_image(world: World) -> None:
 async def test_a_failed_image(world: World) -> None:
     image_id = await world.failed()
 
-    image = (await get(world, RESOURCES[0], image_id)).json()
+    image = (await world.get(RESOURCES[0], image_id)).json()
 
     assert (image["status"], image["result"]) == ("failed", None)
     assert image["error"] == {"code": "corrupt-image", "detail": "The JPEG is cut off."}
@@ -60,10 +52,10 @@ async def test_a_failed_image(world: World) -> None:
 
 async def test_the_status_is_part_of_the_resource(world: World) -> None:
     image_id = await world.failed()
-    image = (await get(world, RESOURCES[0], image_id)).json()
+    image = (await world.get(RESOURCES[0], image_id)).json()
 
     for path in RESOURCES[1:]:
-        status = await get(world, path, image_id)
+        status = await world.get(path, image_id)
         assert status.json() == {key: image[key] for key in ("id", "status", "attempts", "error", "updated_at")}
 
 
@@ -73,7 +65,7 @@ async def test_what_a_resource_says_to_caches_and_pollers(world: World, path: st
     image_id = await world.uploaded()
 
     # when
-    answer = await get(world, path, image_id)
+    answer = await world.get(path, image_id)
 
     # then
     assert answer.headers["Cache-Control"] == "private, no-cache"
@@ -81,7 +73,7 @@ async def test_what_a_resource_says_to_caches_and_pollers(world: World, path: st
     assert answer.headers["Retry-After"] == "1"
 
     # and when nothing has changed since
-    unchanged = await get(world, path, image_id, If_None_Match=answer.headers["ETag"])
+    unchanged = await world.get(path, image_id, If_None_Match=answer.headers["ETag"])
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert {unchanged.headers[name] for name in ("ETag", "Cache-Control", "Vary", "Retry-After")} == {
         answer.headers[name] for name in ("ETag", "Cache-Control", "Vary", "Retry-After")
@@ -91,7 +83,7 @@ async def test_what_a_resource_says_to_caches_and_pollers(world: World, path: st
     claimed = await world.images.claim(image_id, MOMENT)
     assert claimed is not None
     await world.cache.invalidate(image_id, claimed.version)
-    changed = await get(world, path, image_id, If_None_Match=answer.headers["ETag"])
+    changed = await world.get(path, image_id, If_None_Match=answer.headers["ETag"])
     assert (changed.status_code, changed.json()["status"]) == (200, ImageStatus.PROCESSING)
     assert changed.headers["ETag"] != answer.headers["ETag"]
 
@@ -103,9 +95,9 @@ async def test_what_a_resource_says_to_caches_and_pollers(world: World, path: st
 async def test_if_none_match(world: World, given: str, known: bool) -> None:
     image_id = await world.completed()
     for path in (RESOURCES[0], CONTENTS[0]):
-        tag = (await get(world, path, image_id)).headers["ETag"]
+        tag = (await world.get(path, image_id)).headers["ETag"]
 
-        answer = await get(world, path, image_id, If_None_Match=given.format(tag))
+        answer = await world.get(path, image_id, If_None_Match=given.format(tag))
 
         assert answer.status_code == (304 if known else 200)
 
@@ -114,110 +106,13 @@ async def test_if_none_match(world: World, given: str, known: bool) -> None:
 async def test_head_is_get_without_the_body(world: World, path: str) -> None:
     image_id = await world.completed()
 
-    whole, head = await get(world, path, image_id), await get(world, path, image_id, "HEAD")
+    whole, head = await world.get(path, image_id), await world.get(path, image_id, "HEAD")
 
     assert (whole.status_code, head.status_code) == (200, 200)
     for answer in (whole, head):
         del answer.headers["X-Request-ID"]
     assert head.headers == whole.headers
     assert int(head.headers["Content-Length"]) == len(whole.content)
-
-
-@pytest.mark.parametrize("path", CONTENTS)
-async def test_the_content(world: World, path: str) -> None:
-    image_id = await world.completed(name='Öl & "Wasser".png')
-
-    answer = await get(world, path, image_id)
-
-    assert answer.content == RESULT
-    assert answer.headers["Content-Type"] == "image/jpeg"
-    assert answer.headers["Content-Length"] == str(len(RESULT))
-    assert answer.headers["ETag"] == f'"{"a" * 64}"'
-    assert answer.headers["Accept-Ranges"] == "bytes"
-    assert answer.headers["Cache-Control"] == "private, no-cache"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Content-Disposition"] == (
-        "inline; filename=\"_l & _Wasser_.jpg\"; filename*=UTF-8''%C3%96l%20&%20%22Wasser%22.jpg"
-    )
-
-
-async def test_the_original(world: World) -> None:
-    image_id = await world.uploaded()
-
-    answer = await get(world, ORIGINAL, image_id)
-
-    assert (answer.status_code, answer.content) == (200, PICTURE)
-    assert answer.headers["Content-Type"] == "image/jpeg"
-    assert answer.headers["ETag"] == f'"{(await get(world, RESOURCES[0], image_id)).json()["sha256"]}"'
-
-
-@pytest.mark.parametrize("path", CONTENTS)
-async def test_content_too_early_and_of_a_failed_image(world: World, path: str) -> None:
-    early = await get(world, path, await world.uploaded())
-    assert slug(early) == (409, "not-ready")
-    assert early.headers["Retry-After"] == "1"
-
-    never = await get(world, path, await world.failed())
-    assert slug(never) == (409, "processing-failed")
-    assert "The JPEG is cut off." in never.json()["detail"]
-    assert "Retry-After" not in never.headers
-
-
-@pytest.mark.parametrize(
-    ("given", "start", "stop"),
-    [
-        ("bytes=0-0", 0, 1),
-        ("bytes=65530-65545", 65530, 65546),  # over the edge of a chunk
-        ("bytes=262000-", 262000, 262144),
-        ("bytes=-100", 262044, 262144),
-        ("bytes=-999999", 0, 262144),
-        ("bytes=100-999999999999999999999", 100, 262144),
-        ("Bytes= 1-2 ", 1, 3),
-    ],
-)
-async def test_one_range(world: World, given: str, start: int, stop: int) -> None:
-    image_id = await world.completed()
-
-    answer = await get(world, CONTENTS[0], image_id, Range=given)
-
-    assert answer.status_code == 206
-    assert answer.content == RESULT[start:stop]
-    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/262144"
-    assert answer.headers["Content-Length"] == str(stop - start)
-
-
-@pytest.mark.parametrize("given", ["bytes=262144-", "bytes=999999-1000000", "bytes=-0"])
-async def test_a_range_beyond_the_end(world: World, given: str) -> None:
-    answer = await get(world, CONTENTS[0], await world.completed(), Range=given)
-
-    assert slug(answer) == (416, "range-not-satisfiable")
-    assert answer.headers["Content-Range"] == "bytes */262144"
-
-
-@pytest.mark.parametrize(
-    "given", ["bytes=5-2", "bytes=-", "bytes=0-1,5-6", "bytes=a-b", "lines=1-2", "bytes=", "bytes=٣-٤".encode()]
-)
-async def test_a_range_that_is_ignored(world: World, given: Any) -> None:
-    image_id = await world.completed()
-
-    answer = await world.http.get(f"/image/{image_id}", headers=[*ALICE.items(), ("Range", given)])
-
-    assert (answer.status_code, answer.content) == (200, RESULT)
-
-
-async def test_a_range_of_what_has_changed_meanwhile_is_ignored(world: World) -> None:
-    image_id = await world.completed()
-    tag = (await get(world, CONTENTS[0], image_id)).headers["ETag"]
-
-    for if_range, status in ((tag, 206), ('"other"', 200), ("Wed, 21 Oct 2015 07:28:00 GMT", 200)):
-        assert (await get(world, CONTENTS[0], image_id, Range="bytes=0-9", If_Range=if_range)).status_code == status
-
-
-async def test_a_known_version_comes_before_a_range(world: World) -> None:
-    image_id = await world.completed()
-    tag = (await get(world, CONTENTS[0], image_id)).headers["ETag"]
-
-    assert (await get(world, CONTENTS[0], image_id, Range="bytes=0-9", If_None_Match=tag)).status_code == 304
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -249,28 +144,11 @@ async def test_the_database_is_away(world: World, path: str, monkeypatch: pytest
     image_id = await world.completed()
     monkeypatch.setattr(world.images, "get", away)
 
-    answer = await get(world, path, image_id)
+    answer = await world.get(path, image_id)
 
     assert slug(answer) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) > 0
     assert "10.0.0.7" not in answer.text
-
-
-@pytest.mark.parametrize("path", [CONTENTS[0], ORIGINAL])
-async def test_the_object_store_is_away(world: World, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    image_id = await world.completed()
-
-    def cannot_open(*_: Any) -> Any:
-        class Opening:
-            __aenter__ = staticmethod(away)
-
-            async def __aexit__(self, *_: object) -> None: ...
-
-        return Opening()
-
-    monkeypatch.setattr(world.blobs, "open", cannot_open)
-
-    assert slug(await get(world, path, image_id)) == (503, "unavailable")
 
 
 @pytest.mark.parametrize("path", [*RESOURCES, *CONTENTS, ORIGINAL])
@@ -279,11 +157,99 @@ async def test_reads_go_on_without_the_cache(world: World, path: str, monkeypatc
     monkeypatch.setattr(world.cache, "get", away)
     monkeypatch.setattr(world.cache, "put", away)
 
-    assert (await get(world, path, image_id)).status_code == 200
+    assert (await world.get(path, image_id)).status_code == 200
 
 
-async def test_bytes_that_the_store_has_lost(world: World) -> None:
+async def test_a_link_that_needs_no_token(world: World) -> None:
+    # given a store that makes some
+    world.blobs.links = "https://objects.example.com"
+    image_id = await world.completed(name="Öl.png")
+
+    # when
+    alone = (await world.get(RESOURCES[0], image_id)).json()
+    listed = (await world.get("/api/v1/images")).json()["items"]
+
+    # then it names the object, what it is, and what to call it
+    url = urlsplit(alone["result"]["download_url"])
+    assert (url.scheme, url.netloc) == ("https", "objects.example.com")
+    assert url.path == f"/{Bucket.PROCESSED}/{image_id}/1"
+    query = parse_qs(url.query)
+    assert query["type"] == ["image/jpeg"]
+    assert query["disposition"] == ["inline; filename=\"_l.jpg\"; filename*=UTF-8''%C3%96l.jpg"]
+    assert listed == [alone]
+
+
+async def test_a_client_never_keeps_a_link_that_no_longer_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.blobs.links = "https://objects.example.com"
     image_id = await world.completed()
-    del world.blobs.objects[Bucket.RAW, str(image_id)]
+    kept_at = 1_700_000_000.0
+    now = [kept_at]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    tag = (await world.get(RESOURCES[0], image_id)).headers["ETag"]
 
-    assert slug(await get(world, ORIGINAL, image_id)) == (404, "not-found")
+    # As long as a kept one is good, the link in it is good for ten minutes more.
+    while (await world.get(RESOURCES[0], image_id, If_None_Match=tag)).status_code == 304:
+        assert now[0] + 600 <= kept_at + LINK_SECONDS
+        now[0] += 10
+    assert now[0] > kept_at
+
+    # And without a link, the tag stays.
+    tag = (await world.get(RESOURCES[1], image_id)).headers["ETag"]
+    now[0] += 86_400
+    assert (await world.get(RESOURCES[1], image_id, If_None_Match=tag)).status_code == 304
+
+
+async def test_somebody_elses_costs_as_much_as_one_that_is_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given one that the cache has
+    image_id = await world.completed()
+    await world.get(RESOURCES[0], image_id)
+    asked: list[UUID] = []
+    found = world.images.get
+
+    async def get(image_id: UUID) -> Any:
+        asked.append(image_id)
+        return await found(image_id)
+
+    monkeypatch.setattr(world.images, "get", get)
+
+    # then its owner's read is the cache's alone, and anybody else's goes all the way
+    assert (await world.get(RESOURCES[0], image_id)).status_code == 200
+    assert asked == []
+    for given in (str(image_id), UNKNOWN):
+        assert (await world.http.get(f"/status/{given}", headers=BOB)).status_code == 404
+    assert asked == [image_id, UUID(UNKNOWN)]
+
+
+async def test_conditions_that_are_not_looked_at(world: World) -> None:
+    image_id = await world.completed()
+    ignored = {"If-Match": '"other"', "If-Unmodified-Since": "Wed, 21 Oct 2015 07:28:00 GMT"}
+
+    for path in (RESOURCES[0], CONTENTS[0]):
+        assert (await world.http.get(path.format(image_id), headers=ALICE | ignored)).status_code == 200
+        since = {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}
+        assert (await world.http.get(path.format(image_id), headers=ALICE | since)).status_code == 200
+    assert (await world.http.delete(f"/api/v1/images/{image_id}", headers=ALICE | ignored)).status_code == 200
+
+
+async def test_deleting(world: World) -> None:
+    image_id = await world.completed()
+    address = f"/api/v1/images/{image_id}"
+    assert slug(await world.http.delete(address, headers=BOB)) == (404, "not-found")
+
+    deleted = await world.http.delete(address, headers=ALICE | {"Accept": "image/*"})
+
+    assert (deleted.status_code, deleted.json()) == (200, {"message": "Image deleted successfully"})
+    assert world.blobs.objects == {}
+    assert (await world.get("/api/v1/images")).json()["items"] == []
+    gone = await world.http.delete(address, headers=ALICE)
+    unknown = await world.http.delete(f"/api/v1/images/{UNKNOWN}", headers=ALICE)
+    assert slug(gone) == slug(unknown) == (404, "not-found")
+    assert gone.json()["detail"] == unknown.json()["detail"]
+
+
+@pytest.mark.parametrize("store", ["images", "blobs"])
+async def test_deleting_while_a_store_is_away(world: World, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_id = await world.completed()
+    monkeypatch.setattr(getattr(world, store), "mark_deleted" if store == "images" else "delete", away)
+
+    assert slug(await world.http.delete(f"/api/v1/images/{image_id}", headers=ALICE)) == (503, "unavailable")
