@@ -1,8 +1,10 @@
 """TIFF: strips and tiles, plain, fax, LZW, deflate, PackBits or JPEG. Of several pages the first, and nothing else of the file.
 
 Samples have 1, 2, 4, 8 or 16 bits; gray also 32, as unsigned integers, or as floating-point numbers from 0 (black) to 1 (white).
-What else there is in TIFFs is refused with a word about why: old-style JPEG, signed numbers, gray of 16 bits with alpha, and more.
+What else there is in TIFFs is refused with a word about why: old-style JPEG, signed numbers, planes of gray and alpha, and more.
 """
+
+import sys
 
 from PIL import Image, ImageChops
 
@@ -58,6 +60,8 @@ _JPEG_MODES = {
     (tags.YCBCR, 3): ("RGB", "RGB", "YCbCr"),
     (tags.CMYK, 4): ("CMYK", "CMYK", "CMYK"),
 }
+# Pillow has none for 16-bit gray with alpha: these are the lower and the upper byte of each.
+_GRAY_ALPHA_AS_BYTES = ("RGBA", "RGBA")
 _OUT_OF_MEMORY = -9
 
 
@@ -90,6 +94,8 @@ def _modes(layout: TiffLayout) -> tuple[str, str]:
     if layout.extra and layout.bits == 8:
         mode, raw_mode = _WITH_EXTRA.get((mode, layout.extra[0]), ("", ""))
         raw_mode += "X" * (len(layout.extra) - 1)
+    elif (mode, len(layout.extra)) == ("I;16", 1):
+        mode, raw_mode = _GRAY_ALPHA_AS_BYTES
     elif layout.extra:
         known = layout.bits == 16 and len(layout.extra) == 1 and mode == "RGB"
         mode, name = _WITH_EXTRA[mode, layout.extra[0]] if known else ("", "")
@@ -179,6 +185,8 @@ def _in_eight_bits(directory: Directory, layout: TiffLayout, image: Image.Image)
             image = image.convert("RGBA" if image.mode == "PA" else "RGB")
         case "1" | "I;16":
             image = to_srgb(image, None)
+    if image.mode == "RGBA" and layout.photometric in _GRAYS:
+        image = Image.merge("LA", [image.getchannel(upper) for upper in ("GA" if sys.byteorder == "little" else "RB")])
     if image.mode == "LA" and layout.extra[0] == tags.NO_ALPHA:
         image = image.getchannel("L")
     if layout.photometric == tags.WHITE_IS_ZERO:

@@ -88,7 +88,7 @@ def test_alpha_whether_multiplied_into_the_colours_or_not(tmp_path: Path, name: 
     assert is_near(corners(result), [(*colour, alpha) for colour, alpha in zip(QUARTERS, ALPHAS, strict=True)], by=3)
 
 
-@pytest.mark.parametrize("name", ["gray-alpha", "gray-alpha-premultiplied"])
+@pytest.mark.parametrize("name", ["gray-alpha", "gray-alpha-premultiplied", "gray-alpha-16"])
 def test_gray_with_alpha(tmp_path: Path, name: str) -> None:
     result = image(tmp_path, stored(f"{name}.tif"), "resize:96|format:png")
 
@@ -131,6 +131,17 @@ def test_what_the_sample_behind_gray_means(tmp_path: Path, kind: int, mode: str,
     result = image(tmp_path, content, "flip|format:png")
 
     assert (result.mode, result.getpixel((0, 0))) == (mode, pixel)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("kind", "pixel"), [(0, (120,)), (2, (120, 200)), (1, (153, 200))])
+def test_gray_of_sixteen_bits_with_alpha(tmp_path: Path, order: str, kind: int, pixel: tuple[int, ...]) -> None:
+    row = struct.pack(f"{order}HH", 120 * 257, 200 * 257)
+    content = gray(1, row, bits=(16, 16), samples=(2,), extra=(kind,), order=order)
+
+    result = image(tmp_path, content, "format:png")
+
+    assert tuple(result.tobytes()) == pixel
 
 
 @pytest.mark.parametrize(("extra", "mode"), [((), "RGBA"), ((0,), "RGB"), ((2,), "RGBA"), ((999,), "RGBA")])
@@ -177,7 +188,7 @@ def test_strips_of_one_row_in_any_order_of_bytes(tmp_path: Path) -> None:
         gray(1, bytes(8), bits=(64,), kind=(3,)),
         gray(1, struct.pack("<f", 1.5), bits=(32,), kind=(3,)),
         gray(1, struct.pack("<f", float("nan")), bits=(32,), kind=(3,)),
-        gray(1, bytes(4), bits=(16, 16), samples=(2,), extra=(2,)),
+        gray(1, bytes(12), bits=(16, 16, 16), samples=(3,), extra=(2, 0)),
         gray(1, bytes(2), bits=(12,)),
         gray(1, bytes(2), bits=(8, 4), samples=(2,), extra=(2,)),
         gray(1, bytes(9), coded=(6,)),
@@ -186,7 +197,7 @@ def test_strips_of_one_row_in_any_order_of_bytes(tmp_path: Path) -> None:
         gray(1, bytes(9), samples=(9,), bits=(8,) * 9),
         gray(1, bytes(9), samples=(3,), bits=(8,) * 3, photometric=(6,), coded=(5,)),
     ],
-    ids=["int-32", "int-16", "double", "beyond-white", "nan", "deep-alpha", "12-bits", "uneven", "old-jpeg", "jpeg-2000", "bayer",
+    ids=["int-32", "int-16", "double", "beyond-white", "nan", "deep-extra", "12-bits", "uneven", "old-jpeg", "jpeg-2000", "bayer",
          "9-samples", "ycbcr-lzw"],
 )  # fmt: skip
 def test_what_is_not_decoded_is_refused_with_a_word_about_why(tmp_path: Path, content: bytes) -> None:
