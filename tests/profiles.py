@@ -95,8 +95,8 @@ CYAN_INK = (60.0, -25.0, -30.0)
 
 
 def cmyk_profile() -> bytes:
-    """Of a press whose cyan is CYAN_INK, whose magenta and yellow are red and green, so that nobody takes it for the usual ones, and
-    whose black is black, as is every place where two inks meet."""
+    """Of a press whose cyan is CYAN_INK, whose magenta and yellow are red and green, so that nobody takes it for the usual ones.
+    Its black is black, as is every place where two inks meet."""
     inks = {
         (1, 0, 0, 0): CYAN_INK,
         (0, 1, 0, 0): (50.0, 60.0, 40.0),
