@@ -1,14 +1,19 @@
 """Images in each state, for the suites of ImageStore's promises. Leases end by being negative: nobody waits for a clock."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from common.adapters.sql import SqlImageStore
+from common.adapters.sql.rows import KEYS
 from common.images import Failure, FailureCode, Image, ImageStatus, Result
 from common.ports import ImageStore
 from tests.builders import image
+from tests.fakes import FakeImageStore
 
 HOUR = timedelta(hours=1)
 PAST = -HOUR
@@ -71,3 +76,14 @@ FENCED: dict[str, Write] = {
 async def due(images: ImageStore, *, deleted: bool = False) -> list[Image]:
     """What is due now; still due afterwards."""
     return await images.take_due(100, PAST, deleted=deleted)
+
+
+async def age_keys(images: ImageStore, age: timedelta) -> None:
+    """Every key there is was used that long ago: what is stored is changed, as nobody can change a database's clock."""
+    used = datetime.now(UTC) - age
+    if isinstance(images, FakeImageStore):
+        images.keys = {name: replace(key, at=used) for name, key in images.keys.items()}
+    else:
+        assert isinstance(images, SqlImageStore)
+        async with images._engine.connect() as connection:
+            await connection.execute(update(KEYS).values(created_at=used))

@@ -2,36 +2,21 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
 
-from common.adapters.sql import SqlImageStore
-from common.adapters.sql.rows import KEYS
 from common.errors import IdempotencyMismatch
 from common.images import IdempotencyKey, Image
 from common.ports import ImageStore
 from tests.builders import image
-from tests.contract.image_stores import HOUR, PAST, RESULT
-from tests.fakes import FakeImageStore
+from tests.contract.image_stores import HOUR, PAST, RESULT, age_keys
 
 KEY = IdempotencyKey(text="a key", fingerprint="1" * 64)
 OTHER_UPLOAD = replace(KEY, fingerprint="2" * 64)
 DAY = timedelta(hours=24)
 MINUTE = timedelta(minutes=1)
 AT_ONCE = 20
-
-
-async def age_keys(images: ImageStore, age: timedelta) -> None:
-    """Every key there is was used that long ago: what is stored is changed, as nobody can change a database's clock."""
-    used = datetime.now(UTC) - age
-    if isinstance(images, FakeImageStore):
-        images.keys = {name: replace(key, at=used) for name, key in images.keys.items()}
-    else:
-        assert isinstance(images, SqlImageStore)
-        async with images._engine.connect() as connection:
-            await connection.execute(update(KEYS).values(created_at=used))
 
 
 async def stored(images: ImageStore) -> list[Image]:
