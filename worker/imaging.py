@@ -6,11 +6,14 @@ frames pass through one after the other: memory depends on their size, hardly on
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from common import processing
 from common.formats import Limits
 from common.ports import Rendered
+from common.processing import Processing, Size
 from worker.decoding import damage_is_refused, decode
 from worker.decoding.picture import Decoded, Frame
 from worker.encoding import encode
@@ -24,10 +27,7 @@ def render_file(source: Path, target: Path, processing_text: str, limits: Limits
     with damage_is_refused(data):
         decoded = decode(data, wanted, limits)
     width, height = wanted.check_size(decoded.kind, decoded.size, decoded.count, limits)
-    processed = (
-        Frame(image=carried_out(wanted, frame.image, decoded.size), duration_ms=frame.duration_ms)
-        for frame in _frames(data, decoded)
-    )
+    processed = map(partial(_processed, wanted, decoded.size), _frames(data, decoded))
     kind = wanted.output_format(decoded.kind)
     count = decoded.count if kind.is_animated else 1
     content = encode(processed, kind, wanted.quality or processing.DEFAULT_QUALITY, count=count, loops=decoded.loops)
@@ -41,6 +41,10 @@ def render_file(source: Path, target: Path, processing_text: str, limits: Limits
     )
 
 
+def _processed(wanted: Processing, size: Size, frame: Frame) -> Frame:
+    return replace(frame, image=carried_out(wanted, frame.image, size))
+
+
 def _frames(data: bytes, decoded: Decoded) -> Iterator[Frame]:
     """Only what decoding raises is the file's fault."""
     while True:
@@ -49,3 +53,4 @@ def _frames(data: bytes, decoded: Decoded) -> Iterator[Frame]:
         if frame is None:
             return
         yield frame
+        del frame  # before there is another one

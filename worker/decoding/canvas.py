@@ -14,6 +14,9 @@ from PIL import Image
 from common.processing import Size
 from worker.decoding.picture import Frame
 
+# Rows that are mixed at once.
+_BAND = 256
+
 
 class Disposal(Enum):
     """What happens to a frame's rectangle once its time is over."""
@@ -39,16 +42,20 @@ def composed(size: Size, mode: str, parts: Sequence[Part]) -> Iterator[Frame]:
     """`mode`: L or RGB, which every part's pixels have, with or without alpha."""
     first = parts[0].decoded()
     canvas = Image.new(mode if _stays_opaque(size, first, parts) else f"{mode}A", size)
-    for number, part in enumerate(parts):
-        image = part.decoded() if number else first
+    image: Image.Image | None = first
+    del first  # so that memory need not hold it any longer than the canvas has it
+    for part in parts[:-1]:
         before = canvas.crop(part.box) if part.disposal is Disposal.RESTORE else None
-        _put(canvas, image, part)
-        # Memory is short where the frames are few and large: the last one needs no copy.
-        yield Frame(image=canvas.copy() if number + 1 < len(parts) else canvas, duration_ms=part.duration_ms)
+        _put(canvas, image or part.decoded(), part)
+        image = None
+        yield Frame(image=canvas.copy(), duration_ms=part.duration_ms)
         if before is not None:
             canvas.paste(before, part.box)
         elif part.disposal is Disposal.CLEAR:
             canvas.paste((0,) * len(canvas.getbands()), part.box)
+    _put(canvas, image or parts[-1].decoded(), parts[-1])
+    del image
+    yield Frame(image=canvas, duration_ms=parts[-1].duration_ms)
 
 
 def _stays_opaque(size: Size, first: Image.Image, parts: Sequence[Part]) -> bool:
@@ -65,7 +72,15 @@ def _put(canvas: Image.Image, image: Image.Image, part: Part) -> None:
     if not image.mode.endswith("A") or part.replaces:
         canvas.paste(image.convert(canvas.mode), part.box)
     elif canvas.mode.endswith("A"):
-        under = canvas.crop(part.box)
-        canvas.paste(Image.alpha_composite(under, image.convert(canvas.mode)), part.box)
+        _lay_over(canvas, image.convert(canvas.mode), part.box)
     else:
         canvas.paste(image.convert(canvas.mode), part.box, mask=image.getchannel("A"))
+
+
+def _lay_over(canvas: Image.Image, image: Image.Image, box: tuple[int, int, int, int]) -> None:
+    """Band by band: what is mixed is there twice more while it is done."""
+    left, upper, right, lower = box
+    for top in range(upper, lower, _BAND):
+        bottom = min(top + _BAND, lower)
+        under, over = canvas.crop((left, top, right, bottom)), image.crop((0, top - upper, right - left, bottom - upper))
+        canvas.paste(Image.alpha_composite(under, over), (left, top))

@@ -86,8 +86,10 @@ def _composed(decoder: Any, layout: _Layout) -> Iterator[tuple[Image.Image, int]
     """→ each frame, and for how many milliseconds it is shown. A frame that cannot be decoded raises OSError."""
     mode, raw_mode = ("RGBA", "RGBA") if layout.has_alpha else ("RGB", "RGBX")
     begin = 0
-    for _ in range(layout.frames):
+    for number in range(layout.frames):
         pixels, end = decoder.get_next()
+        if number + 1 == layout.frames:
+            del decoder  # and its canvases
         image = Image.frombytes(mode, layout.size, pixels, "raw", raw_mode)
         del pixels
         yield image, end - begin
