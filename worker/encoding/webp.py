@@ -9,8 +9,8 @@ from PIL import Image, _webp
 from worker.decoding.picture import Frame
 from worker.encoding.surface import has_alpha
 
-# 4, the usual one, makes files 5 % smaller in three times the time, which for 50 megapixels is most of what there is. Of an animation
-# there may be hundreds of pictures.
+# 4, the usual one, makes files 5 % smaller in three times the time, which for 50 megapixels is most of what there is. Of an
+# animation there may be hundreds of pictures.
 _STILL_METHOD, _ANIMATED_METHOD = 2, 0
 # At least so many frames, and at most, from one that is written whole to the next: gif2webp's, for lossy ones. With alpha all are
 # whole: where the parts that change are opaque, readers would take the animation for opaque.
