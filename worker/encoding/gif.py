@@ -62,6 +62,7 @@ class _Clock:
         self._owed_ms = 0
 
     def hundredths(self, milliseconds: int) -> int:
+        milliseconds = min(milliseconds, 10 * _MOST)
         least = 2 if milliseconds > 10 else 0
         given = min(_MOST, max(least, round((milliseconds + self._owed_ms) / 10)))
         self._owed_ms += milliseconds - 10 * given
