@@ -1,7 +1,7 @@
 """What the header check of every format shares: bytes that can be looked at only so often, and the words of a refusal.
 
 Promises that nothing but UnsupportedMedia and TooLarge comes out, and that no file costs more than MAX_STEPS looks: each takes
-about half a microsecond, and what it returns is bounded by who asks. All numbers in a file are claims until they are checked.
+less than half a microsecond, and what it returns is bounded by who asks. All numbers in a file are claims until they are checked.
 """
 
 import mmap
