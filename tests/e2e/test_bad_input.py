@@ -14,9 +14,9 @@ from tests.pictures import huge_header_png, photo_jpeg
 LIMIT = 10_485_760
 
 
-def _gif() -> bytes:
+def _icon() -> bytes:
     buffer = io.BytesIO()
-    Image.new("P", (10, 10)).save(buffer, "GIF")
+    Image.new("P", (10, 10)).save(buffer, "ICO")
     return buffer.getvalue()
 
 
@@ -54,7 +54,7 @@ def test_without_a_good_token_the_answer_comes_before_a_body_byte_is_sent(
     [
         (b"just text", "cat.jpg", {}, 415, "unsupported-media-type"),
         (b"", "cat.jpg", {}, 415, "unsupported-media-type"),
-        (_gif(), "cat.jpg", {}, 415, "unsupported-media-type"),
+        (_icon(), "cat.jpg", {}, 415, "unsupported-media-type"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cat.png", {}, 415, "unsupported-media-type"),
         (huge_header_png(30_000, 30_000), "big.png", {}, 413, "too-large"),
         (b"\xff" * (LIMIT + 1), "big.jpg", {}, 413, "too-large"),
@@ -62,7 +62,7 @@ def test_without_a_good_token_the_answer_comes_before_a_body_byte_is_sent(
         (photo_jpeg(64, 48), "cat.jpg", {"priority": "urgent"}, 422, "validation"),
         (photo_jpeg(64, 48), "cat.jpg", {"colour": "blue"}, 422, "validation"),
     ],
-    ids=["text", "empty", "gif", "svg", "30000x30000", "over 10 MiB", "unknown step", "unknown priority", "unknown field"],
+    ids=["text", "empty", "icon", "svg", "30000x30000", "over 10 MiB", "unknown step", "unknown priority", "unknown field"],
 )
 def test_an_upload_that_cannot_be_taken(
     stack: Stack, content: bytes, name: str, form: dict[str, str], status: int, slug: str
