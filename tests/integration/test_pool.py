@@ -12,16 +12,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from common import processing
 from common.errors import PictureRefused, RenderInterrupted
-from common.formats import Limits
+from common.formats import Format, Limits
 from common.images import FailureCode
 from common.ports import Rendered
 from common.settings import load
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
 from worker.child import RenderFunction
+from worker.decoding.picture import Frame
+from worker.encoding import encode
 from worker.pool import RenderPool
 
 STEPS = processing.parse("resize:80|grayscale")
@@ -129,6 +132,21 @@ async def test_a_memory_hog_meets_its_limit(tmp_path: Path) -> None:
 
         assert interrupted.value.failure_code is FailureCode.MEMORY_LIMIT
         await render(tmp_path / "next")
+
+
+@pytest.mark.parametrize("kind", [Format.GIF, Format.PNG, Format.WEBP])
+async def test_three_hundred_frames_are_rendered_within_a_quarter_of_a_child_s_memory(tmp_path: Path, kind: Format) -> None:
+    """Together they would have 286 MiB, and as much again once they are processed."""
+    frames = (Frame(image=Image.new("RGB", (500, 500), (number * 97 % 256, 90, 0)), duration_ms=40) for number in range(300))
+    source = tmp_path / "animation"
+    source.write_bytes(encode(frames, kind, 30, count=300, loops=0))
+
+    async with RenderPool(load(worker_processes=1, render_memory_bytes=1 << 28)) as pool:
+        rendered = await pool.render(source, tmp_path / "target", processing.parse("resize:499"))
+
+    with Image.open(tmp_path / "target") as result:
+        assert (rendered.width, rendered.height) == result.size == (499, 499)
+        assert getattr(result, "n_frames", 1) == 300
 
 
 @pytest.mark.parametrize("fault", ["exit", "bug"])
