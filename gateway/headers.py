@@ -31,17 +31,19 @@ _FILE = {
 }
 _RETRY_AFTER = _answered("Seconds after which to ask again", type="integer", minimum=0)
 _UNTIL_FINAL = {
-    "Retry-After": _RETRY_AFTER | {"required": False, "description": "Seconds after which to ask again, until the state is final"},
-    "Preference-Applied": _answered("The wait that was kept to", required=False),
+    "Retry-After": _RETRY_AFTER | {"required": False, "description": "Seconds after which to ask again, until the state is final"}
 }
+_WAITED = {"Preference-Applied": _answered("The wait that was kept to", required=False)}
 _CHALLENGE = {"WWW-Authenticate": _answered("What is wrong with the token (RFC 6750)")}
 
 LIST = _CACHING
 UNCHANGED = _TAG | _CACHING
-RESOURCE = UNCHANGED | _UNTIL_FINAL
+RESOURCE = UNCHANGED | _UNTIL_FINAL | _WAITED
 BYTES = UNCHANGED | _FILE
 PART = BYTES | {"Content-Range": _answered("Which bytes of how many")}
+# Where the answer is JSON or bytes, and may have been waited for.
 EITHER = RESOURCE | {name: header | {"required": False} for name, header in _FILE.items()}
+EITHER_PART = PART | _WAITED
 
 # By status, of problems.
 OF_PROBLEMS: dict[int, dict[str, Any]] = {

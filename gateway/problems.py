@@ -105,7 +105,11 @@ STATUSES: dict[int, Kind] = {
 
 def range_not_satisfiable(size_bytes: int) -> HTTPException:
     """RFC 9110, section 15.5.17."""
-    return HTTPException(416, f"The content has {size_bytes} bytes.", {"Content-Range": f"bytes */{size_bytes}"})
+    return HTTPException(
+        416,
+        f"The content has {size_bytes} bytes; ask for a part that begins before its end.",
+        {"Content-Range": f"bytes */{size_bytes}"},
+    )
 
 
 def kind_of(error: ImageProcessorError) -> Kind:

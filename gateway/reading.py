@@ -62,9 +62,10 @@ def resource_response(
 async def content_response(request: Request, gateway: Gateway, content: Content, headers: Mapping[str, str]) -> Response:
     """Asks the object store only where bytes are sent. Raises range_not_satisfiable, ImageNotFound, Unavailable."""
     tag, size = f'"{content.sha256}"', content.size_bytes
-    headers = {**headers, "ETag": tag, "Accept-Ranges": "bytes"}
+    headers = {**headers, "ETag": tag}
     if is_known(request.headers, tag):
         return Response(status_code=304, headers=headers)
+    headers["Accept-Ranges"] = "bytes"
     headers["Content-Type"] = content.content_type
     headers["Content-Disposition"] = content_disposition(content.image.filename, content.content_type)
     part = part_asked(request, tag, size)

@@ -1,6 +1,6 @@
 """`Prefer: wait=N` (RFC 7240): the answer is held back until the image is final, or N seconds are over.
 
-A wait also ends with the client's connection, and when the gateway stops: then with what there is now. It costs the connection, a
+A wait also ends when the gateway stops, with what there is then, and when its client has gone. It costs the connection, a
 few tasks and a place with the notifier, and neither a thread nor a connection to any service. As a preference may be declined, so
 is the one that would be one too many: it is answered at once, without Preference-Applied, and the client asks again as others do.
 """
@@ -11,7 +11,6 @@ from urllib.request import parse_http_list
 
 from fastapi import Request
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 
 from common.images import Image, Principal
 from common.telemetry import WAITS
@@ -34,8 +33,8 @@ def wait_seconds(headers: Headers) -> int | None:
 
 
 async def awaited(request: Request, gateway: Gateway, caller: Principal, image: Image) -> tuple[Image, dict[str, str]]:
-    """→ the image as it is after the wait that was asked for, if any, and the header that says so. Raises as `get_image` does, and
-    ClientDisconnect."""
+    """→ the image as it is after the wait that was asked for, if any, and the header that says so. Raises as `get_image`
+    does."""
     seconds = wait_seconds(request.headers)
     if seconds is None:
         return image, {}
@@ -56,8 +55,6 @@ async def _wait(request: Request, gateway: Gateway, caller: Principal, image: Im
         await asyncio.wait([waiting, stopping, gone], return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             return waiting.result()
-        if gone.done():
-            raise ClientDisconnect
         return await get_image(gateway.ports, caller, image.id)
     finally:
         for task in (waiting, stopping, gone):

@@ -36,11 +36,19 @@ NO_RESULT = (ResultNotReady, ProcessingFailed)
 
 Answers = dict[int | str, dict[str, Any]]
 PICTURE = {kind.value: {"schema": {"type": "string", "format": "binary"}} for kind in Format}
-UNCHANGED: Answers = {304: {"description": "What the client has, by If-None-Match", "headers": headers.UNCHANGED}}
-PART: Answers = {206: {"description": "The bytes of one range", "content": PICTURE, "headers": headers.PART}}
-BYTES: Answers = {200: {"description": "The bytes, streamed", "content": PICTURE, "headers": headers.BYTES}, **PART, **UNCHANGED}
-RESOURCE: Answers = {200: {"headers": headers.RESOURCE}, **UNCHANGED}
-EITHER: Answers = {200: {"model": ImageResource, "content": PICTURE, "headers": headers.EITHER}, **PART, **UNCHANGED}
+PART = {"description": "The bytes of one range", "content": PICTURE}
+KNOWN = {"description": "What the client has, by If-None-Match"}
+BYTES: Answers = {
+    200: {"description": "The bytes, streamed", "content": PICTURE, "headers": headers.BYTES},
+    206: PART | {"headers": headers.PART},
+    304: KNOWN | {"headers": headers.UNCHANGED},
+}
+RESOURCE: Answers = {200: {"headers": headers.RESOURCE}, 304: KNOWN | {"headers": headers.RESOURCE}}
+EITHER: Answers = {
+    200: {"model": ImageResource, "content": PICTURE, "headers": headers.EITHER},
+    206: PART | {"headers": headers.EITHER_PART},
+    304: KNOWN | {"headers": headers.RESOURCE},
+}
 
 
 def images_router() -> APIRouter:

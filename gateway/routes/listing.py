@@ -20,7 +20,7 @@ from gateway.schemas import IMAGES, ImagePage, ImageResource
 
 def _plain_number(value: Any) -> Any:
     """Digits alone; the framework would take signs and blanks as well."""
-    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII):
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,9}", value):
         raise ValueError("must be a number from 1 to 100")
     return value
 

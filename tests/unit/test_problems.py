@@ -12,6 +12,7 @@ from common.errors import Forbidden, ImageProcessorError, InvalidParameter, Resu
 from common.images import FailureCode
 from common.settings import Settings
 from gateway.problems import ERRORS, INTERNAL, STATUSES, kind_of, problem_of
+from gateway.schemas import Problem
 
 APP = SimpleNamespace(state=SimpleNamespace(gateway=SimpleNamespace(settings=Settings(_env_file=None))))
 SCOPE = {"type": "http", "app": APP, "path": "/a b/ü", "state": {"request_id": "request-1"}}
@@ -131,5 +132,16 @@ def test_the_documentation_has_every_code_of_a_failed_image() -> None:
 def test_the_documentations_types_are_the_real_ones() -> None:
     urns = set(re.findall(r"urn:image-processor:problem:[a-z-]+", ERRORS_PAGE.read_text(encoding="utf-8")))
 
-    assert urns
-    assert urns <= {kind.urn for kind in (*ERRORS.values(), *STATUSES.values())}
+    assert urns == {kind.urn for kind in (*ERRORS.values(), *STATUSES.values())}
+
+
+def test_the_documentation_shows_each_kind_once_as_it_is() -> None:
+    kinds = {kind.urn: kind for kind in (*ERRORS.values(), *STATUSES.values())}
+    examples = [json.loads(line) for line in re.findall(r"^\{.+\}$", ERRORS_PAGE.read_text(encoding="utf-8"), re.MULTILINE)]
+
+    assert sorted(example["type"] for example in examples) == sorted(kinds)
+    for example in examples:
+        kind = kinds[example["type"]]
+        assert (example["status"], example["title"]) == (kind.status, kind.title)
+        assert json.loads(Problem(**example).model_dump_json(exclude_none=True)) == example
+        assert ("errors" in example) is (kind.slug == "validation")
