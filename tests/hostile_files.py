@@ -45,6 +45,7 @@ def apng(
     *,
     promised: int | None = None,
     hidden_first: bool = False,
+    disposal: int = 0,
     numbers: Iterable[int] = range(1 << 30),
 ) -> bytes:
     """Black. `promised`: how many frames it says it has; `hidden_first`: the still picture is none; `numbers`: of its parts."""
@@ -57,7 +58,7 @@ def apng(
     if hidden_first:
         parts.append(chunk(b"IDAT", _gray_rows(size)))
     for place, (x, y, width, height) in enumerate(frames):
-        parts.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", next(counting), width, height, x, y, 1, 10, 0, 0)))
+        parts.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", next(counting), width, height, x, y, 1, 10, disposal, 0)))
         if place or hidden_first:
             parts.append(chunk(b"fdAT", struct.pack(">I", next(counting)) + _gray_rows((width, height))))
         else:

@@ -97,8 +97,9 @@ def test_a_malformed_header_is_refused(content: bytes, inspected: Inspect) -> No
         bmp(pixels_at=10_000),
         bmp(depth=8, palette=bytes(1024), compression=1, pixels=b""),
         bmp((1, 1), depth=8, palette=bytes(10), pixels_at=20),
+        bmp(depth=8, palette=bytes(1024), pixels=b"", pixels_at=54),
     ],
-    ids=["pixels", "place", "coded", "palette"],
+    ids=["pixels", "place", "coded", "palette", "pixels in place of the palette"],
 )
 def test_pixels_and_palette_must_be_in_the_file(content: bytes, inspected: Inspect) -> None:
     with pytest.raises(UnsupportedMedia, match="cut off"):

@@ -240,8 +240,8 @@ def test_a_header_made_to_keep_us_busy_costs_little_time(content: bytes, tmp_pat
     assert time.thread_time() - started < 1.5
 
 
-@pytest.mark.parametrize("name", ["JPEG exif", "PNG palette", "TIFF fields", "TIFF strips"])
-def test_a_header_made_to_fill_our_memory_does_not(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "most_bytes"), [("JPEG exif", 1 << 20), ("PNG palette", 2 << 20), ("TIFF strips", 24 << 20)])
+def test_a_header_made_to_fill_our_memory_does_not(name: str, most_bytes: int, tmp_path: Path) -> None:
     path = tmp_path / "upload"
     path.write_bytes(_BUSY[name])
     tracemalloc.start()
@@ -252,7 +252,7 @@ def test_a_header_made_to_fill_our_memory_does_not(name: str, tmp_path: Path) ->
     finally:
         tracemalloc.stop()
 
-    assert peak < 24 << 20
+    assert peak < most_bytes
 
 
 def test_pixels_are_never_decoded_or_inflated(monkeypatch: pytest.MonkeyPatch, inspected: Inspect) -> None:

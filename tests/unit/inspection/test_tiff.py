@@ -140,6 +140,12 @@ def test_every_strip_must_be_in_the_file(inspected: Inspect) -> None:
         inspected(in_strips(24, 100_000))
 
 
+def test_plain_ycbcr_may_have_fewer_colours_than_pixels(inspected: Inspect) -> None:
+    halved = [(262, SHORT, 1, 6), (277, SHORT, 1, 3), (530, SHORT, 2, 0x10002)]
+
+    assert inspected(tiff((8, 4), fields=halved, pixels=bytes(8 * 4 * 3 // 2))).width == 8
+
+
 def test_compressed_strips_may_be_shorter_than_their_pixels(inspected: Inspect) -> None:
     assert inspected(tiff(fields=[(259, SHORT, 1, 5), (279, LONG, 1, 3)])).width == 6
     with pytest.raises(UnsupportedMedia, match="cut off"):
