@@ -16,7 +16,7 @@ PREFER = _asked(
 )
 IF_NONE_MATCH = _asked("If-None-Match", 'W/"3"', "`ETag` of what the client has: answered with `304` while nothing has changed")
 RANGE = _asked("Range", "bytes=0-65535", "One range, answered with `206`; of several the whole is sent")
-IF_RANGE = _asked("If-Range", '"3f0a…"', "The range is of the content with this `ETag`; of any other the whole is sent")
+IF_RANGE = _asked("If-Range", '"9f86d081884c7d65"', "The range is of the content with this `ETag`; of any other the whole is sent")
 
 
 def _answered(description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
