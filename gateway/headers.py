@@ -37,6 +37,7 @@ _WAITED = {"Preference-Applied": _answered("The wait that was kept to", required
 _CHALLENGE = {"WWW-Authenticate": _answered("What is wrong with the token (RFC 6750)")}
 
 LIST = _CACHING
+ACCEPTED = {"Location": _answered("The image's address")}
 UNCHANGED = _TAG | _CACHING
 RESOURCE = UNCHANGED | _UNTIL_FINAL | _WAITED
 BYTES = UNCHANGED | _FILE

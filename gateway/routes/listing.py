@@ -27,7 +27,7 @@ def _plain_number(value: Any) -> Any:
 
 Status = Annotated[ImageStatus | None, Query(description="only those in this state")]
 Limit = Annotated[int, Query(ge=1, le=100, description="how many a page"), BeforeValidator(_plain_number)]
-# Without control characters, which no subject has and no database takes.
+# Without control characters: no subject has any, and PostgreSQL takes no NUL.
 Owner = Annotated[
     str | None,
     StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$"),

@@ -25,6 +25,7 @@ from common.formats import Format
 from common.images import Image, Principal, Priority
 from common.telemetry import UPLOAD_BYTES, UPLOADS, log
 from common.usecases.submit_upload import Upload, submit_upload
+from gateway import headers
 from gateway.dependencies import Caller, Gateway, InGateway
 from gateway.filenames import kept_name
 from gateway.inspection import inspect
@@ -70,7 +71,7 @@ def uploads_router() -> APIRouter:
             methods=["POST"],
             status_code=202,
             response_model=ImageResource,
-            responses=documented(*REFUSALS),
+            responses=documented(*REFUSALS) | {202: {"headers": headers.ACCEPTED}},
             openapi_extra={"requestBody": _form_documentation()},
         )
     return router

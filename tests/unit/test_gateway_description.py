@@ -80,6 +80,14 @@ async def test_every_answer_is_described_and_no_other(
         as_described(answer, described[str(answer.status_code)])
 
 
+async def test_an_upload_says_where_its_image_is(world: World) -> None:
+    for path in ("/api/v1/upload", IMAGES, "/upload"):
+        described = (await operation(world, path, "post"))["responses"]
+
+        as_described(await world.upload(), described["202"])
+        assert described["202"]["headers"]["Location"]["required"]
+
+
 def as_described(answer: httpx.Response, response: dict[str, Any]) -> None:
     """Its type is one of those, and it has each header that is always there."""
     assert answer.headers.get("Content-Type") in {*response.get("content", {}), *({None} if not answer.content else ())}
