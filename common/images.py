@@ -21,6 +21,9 @@ class ImageStatus(StrEnum):
         return self in (ImageStatus.COMPLETED, ImageStatus.FAILED)
 
 
+FINAL = tuple(status for status in ImageStatus if status.is_final)
+
+
 class Priority(StrEnum):
     HIGH = "high"
     NORMAL = "normal"
@@ -45,6 +48,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptError:
+    """Why an attempt did not end well, for operators, and when it ended (UTC)."""
+
+    detail: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """The processed picture: `key` in the processed bucket, sizes in bytes and pixels."""
 
@@ -60,8 +71,9 @@ class Result:
 class Image:
     """One row. `width` and `height` are of the upright picture, in pixels; times are UTC.
 
-    `attempts` counts claims and is the fence: a worker's writes carry the number its claim returned.
-    `outages` counts the attempts that ended because a service was away, which do not use up the picture's own attempts.
+    `attempts` counts claims and is the fence: a worker's writes carry the number its claim returned; so it never goes back.
+    `forgiven` is how many of them count no more, because an operator has sent the image again since. Of the others `outages` ended
+    because a service was away, which does not use up the picture's own attempts; `first_error` and `last_error` say how they ended.
     `version` grows with every change that a reader can see. `deleted`: no reader finds it; what is left of it is being removed.
     """
 
@@ -80,7 +92,10 @@ class Image:
     request_id: str
     status: ImageStatus = ImageStatus.UPLOADED
     attempts: int = 0
+    forgiven: int = 0
     outages: int = 0
+    first_error: AttemptError | None = None
+    last_error: AttemptError | None = None
     version: int = 1
     failure: Failure | None = None
     result: Result | None = None
@@ -138,13 +153,15 @@ class RetryPolicy:
     def gives_up(self, image: Image, *, outage: bool) -> bool:
         """Whether the attempt that `image` has just had was its last; `outage` where that one ended because a service was away."""
         outages = image.outages + outage
-        return image.attempts - outages >= self.max_attempts or outages >= self.max_outages
+        return image.attempts - image.forgiven - outages >= self.max_attempts or outages >= self.max_outages
 
-    def delay(self, attempts: int) -> timedelta:
-        """Exponential backoff with full jitter: uniform between 0 and min(longest, first · 2ⁿ⁻¹).
+    def delay(self, image: Image) -> timedelta:
+        """How long after the attempt that `image` has just had the next one begins.
+
+        Exponential backoff with full jitter: uniform between 0 and min(longest, first · 2ⁿ⁻¹).
 
         Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
-        factor: int = 2 ** min(max(attempts - 1, 0), 30)
+        factor: int = 2 ** min(max(image.attempts - image.forgiven - 1, 0), 30)
         ceiling = min(self.longest_delay, self.first_delay * factor)
         return ceiling * random.random()  # noqa: S311 - spreads load, guards nothing

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from common.errors import UnreadableMessage
+from common.images import Image
 
 VERSION = 1
 
@@ -18,6 +19,22 @@ class Job:
 
     image_id: UUID
     request_id: str
+
+
+def dead_letter_headers(image: Image) -> dict[str, str | int]:
+    """Why a failed image failed; times in RFC 3339."""
+    if image.failure is None:
+        raise ValueError("not a failed image")
+    headers: dict[str, str | int] = {
+        "x-failure-code": image.failure.code,
+        "x-failure-detail": image.failure.detail,
+        "x-attempts": image.attempts,
+        "x-failed-at": image.updated_at.isoformat(),
+    }
+    for name, error in (("first", image.first_error), ("last", image.last_error)):
+        if error is not None:
+            headers |= {f"x-{name}-error": error.detail, f"x-{name}-error-at": error.at.isoformat()}
+    return headers
 
 
 def encode(job: Job) -> bytes:

@@ -7,7 +7,7 @@ All raise `Unavailable` where the technology behind them does not answer in time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -53,14 +53,25 @@ class ImageStore(Protocol):
     async def complete(self, image_id: UUID, attempts: int, result: Result) -> Image | None:
         """→ `completed`: settled."""
 
-    async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, *, outage: bool) -> Image | None:
-        """→ `queued`, due after the delay; an outage is counted as one."""
+    async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, error: str, *, outage: bool) -> Image | None:
+        """→ `queued`, due after the delay; remembers how the attempt ended, and counts an outage as one."""
 
-    async def fail(self, image_id: UUID, attempts: int, failure: Failure, due_in: timedelta) -> Image | None:
-        """→ `failed`; settled only by `settle`, once the dead letter is safe. Until then the row stays due."""
+    async def fail(
+        self, image_id: UUID, attempts: int, failure: Failure, due_in: timedelta, error: str | None = None
+    ) -> Image | None:
+        """→ `failed`; remembers how the attempt ended, where one was under way. Settled only by `settle`, once the dead letter is
+        safe: until then the row stays due."""
+
+    async def redrive(self, image_id: UUID) -> Image | None:
+        """`failed` → `queued`, due now, with all its attempts before it, while the fence goes on counting. None where it is not
+        failed."""
 
     async def settle(self, image_id: UUID) -> None:
         """A final row is never due again."""
+
+    async def revoke(self, image: Image, due_in: timedelta) -> Image | None:
+        """For an `add` that ended without an answer. Where it has stored the row, the answer is that row. Where it has not,
+        it never will: a row of that id is stored that is marked as deleted, and due then."""
 
     async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
         """No reader finds the image from now on, no worker's write succeeds, and its idempotency key is free. The row itself stays,
@@ -72,13 +83,45 @@ class ImageStore(Protocol):
 
     async def take_due(self, limit: int, hold: timedelta, *, deleted: bool = False) -> list[Image]:
         """Up to `limit` due rows, oldest due first, each made due again only after `hold`; those in `processing` (their lease has
-        ended) become `queued`. Either those that are marked as deleted or the others. Of concurrent callers no two get the same
-        row."""
+        ended, which is remembered as their attempt's error) become `queued`. Either those that are marked as deleted or the others.
+        Of concurrent callers no two get the same row."""
 
     async def make_all_due(self) -> int:
         """All rows that are not settled are due now; for a process that knows it is the only one. → how many."""
 
     async def check(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What is not final yet: how many by status, and how long ago the oldest of each was uploaded, in seconds.
+    `overdue_seconds`: for how long somebody should have put the most overdue row on the queue; 0 where none is due."""
+
+    images: dict[ImageStatus, int]
+    oldest_seconds: dict[ImageStatus, float]
+    overdue_seconds: float
+
+
+class Upkeep(Protocol):
+    """What keeps the rows in order, and says how they are doing. Each method is one atomic statement, too."""
+
+    async def expire(self, age: timedelta, limit: int) -> list[Image]:
+        """Marks as deleted up to `limit` final images, oldest first, that were uploaded longer ago than that by the store's clock
+        and by this process's own; due now. → what they are."""
+
+    async def scan(self, after: UUID | None, limit: int) -> Sequence[Image]:
+        """Up to `limit` rows in the order of their ids, those marked as deleted too."""
+
+    async def forget_expired_keys(self, limit: int) -> int:
+        """Drops up to `limit` idempotency keys whose time is over. → how many."""
+
+    async def take_turn(self, chore: str, every: timedelta) -> bool:
+        """True once in that time, for whoever asks first: so that of any number of workers one does the chore."""
+
+    async def backlog(self) -> Backlog: ...
+
+    async def now(self) -> datetime:
+        """The store's clock."""
 
 
 class Bucket(StrEnum):
@@ -126,9 +169,10 @@ class JobQueue(Protocol):
 
     async def publish(self, job: Job, priority: Priority) -> None: ...
 
-    async def publish_dead(self, job: Job, failure: Failure, attempts: int) -> None:
+    async def publish_dead(self, image: Image) -> None:
         """Puts a failed image's job with the dead letters, where headers say why: `x-failure-code`, `x-failure-detail`,
-        `x-attempts`."""
+        `x-attempts`, `x-failed-at`, and of the attempts that went before `x-first-error`, `x-first-error-at`, `x-last-error`,
+        `x-last-error-at`."""
 
     async def check(self) -> None: ...
 
@@ -231,6 +275,7 @@ class Ports:
     """What `common.wiring.open_ports` opens. Nothing connects before its first use."""
 
     images: ImageStore
+    upkeep: Upkeep
     blobs: BlobStore
     queue: JobQueue
     jobs: JobSource

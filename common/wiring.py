@@ -26,13 +26,14 @@ async def open_ports(settings: Settings, issuer: DevIssuer | None = None) -> Asy
 def _embedded(settings: Settings, issuer: DevIssuer, stack: AsyncExitStack) -> Ports:
     from common.adapters.keycloak import KeycloakTokenVerifier
     from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
-    from common.adapters.sql import SqlImageStore
+    from common.adapters.sql import SqlImageStore, SqlUpkeep
 
     images = SqlImageStore(database_url(settings), 1, settings.service_timeout_seconds)
     stack.push_async_callback(images.close)
     queue = MemoryQueue()
     return Ports(
         images=images,
+        upkeep=SqlUpkeep(images),
         blobs=_blobs(settings, stack),
         queue=queue,
         jobs=queue,
@@ -46,7 +47,7 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
     from common.adapters.keycloak import KeycloakTokenVerifier, RemoteJwks
     from common.adapters.rabbitmq import RabbitMqQueue
     from common.adapters.redis import RedisLink, RedisRateLimiter, RedisStatusCache, RedisStatusNotifier
-    from common.adapters.sql import SqlImageStore
+    from common.adapters.sql import SqlImageStore, SqlUpkeep
 
     limit = settings.service_timeout_seconds
     images = SqlImageStore(database_url(settings), settings.postgres_pool_size, limit)
@@ -61,6 +62,7 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
     stack.push_async_callback(keys.close)
     return Ports(
         images=images,
+        upkeep=SqlUpkeep(images),
         blobs=_blobs(settings, stack),
         queue=queue,
         jobs=queue,

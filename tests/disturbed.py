@@ -9,7 +9,7 @@ from typing import Any
 from common.errors import Unavailable
 from common.ports import Ports
 
-PORTS = ("images", "blobs", "queue", "cache", "notifier")
+PORTS = ("images", "upkeep", "blobs", "queue", "cache", "notifier")
 
 
 class Disturbed:

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+from common.adapters.sql.store import LEASE_ENDED
 from common.errors import BlobNotFound, IdempotencyMismatch, Unauthorized
-from common.images import Failure, IdempotencyKey, Image, ImageStatus, Principal, Result
-from common.ports import Blob, Bucket, Rendered
+from common.images import AttemptError, Failure, IdempotencyKey, Image, ImageStatus, Principal, Result
+from common.ports import Backlog, Blob, Bucket, Rendered
 from common.processing import Processing
 
 CHUNK_BYTES = 65_536
@@ -33,12 +34,13 @@ class _Key:
 
 
 class FakeImageStore:
-    """`rows` is what is stored, and `keys` by owner and text; `due` of a row is None once it is settled."""
+    """An Upkeep, too. `rows` is what is stored, and `keys` by owner and text; `due` of a row is None once it is settled."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self.rows: dict[UUID, _Row] = {}
         self.keys: dict[tuple[str, str], _Key] = {}
+        self.turns: dict[str, datetime] = {}
 
     async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
         if image.id in self.rows:
@@ -78,6 +80,8 @@ class FakeImageStore:
         row = self._seen(image_id)
         if row is None or row.image.status.is_final or (row.image.status is ImageStatus.PROCESSING and not self._is_due(row)):
             return None
+        if row.image.status is ImageStatus.PROCESSING:
+            self._remember(row, LEASE_ENDED)
         return self._change(row, lease, status=ImageStatus.PROCESSING, attempts=row.image.attempts + 1)
 
     async def renew(self, image_id: UUID, attempts: int, lease: timedelta) -> bool:
@@ -93,21 +97,40 @@ class FakeImageStore:
             return None
         return self._change(row, None, status=ImageStatus.COMPLETED, result=result, completed_at=self._clock())
 
-    async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, *, outage: bool) -> Image | None:
+    async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, error: str, *, outage: bool) -> Image | None:
         row = self._fenced(image_id, attempts)
         if row is None:
             return None
+        self._remember(row, error)
         row.image = replace(row.image, outages=row.image.outages + outage)
         return self._queue(row, due_in)
 
-    async def fail(self, image_id: UUID, attempts: int, failure: Failure, due_in: timedelta) -> Image | None:
+    async def fail(
+        self, image_id: UUID, attempts: int, failure: Failure, due_in: timedelta, error: str | None = None
+    ) -> Image | None:
         row = self._fenced(image_id, attempts)
-        return self._change(row, due_in, status=ImageStatus.FAILED, failure=failure) if row else None
+        if row is None:
+            return None
+        if error is not None:
+            self._remember(row, error)
+        return self._change(row, due_in, status=ImageStatus.FAILED, failure=failure)
+
+    async def redrive(self, image_id: UUID) -> Image | None:
+        row = self._seen(image_id)
+        if row is None or row.image.status is not ImageStatus.FAILED:
+            return None
+        anew: dict[str, Any] = {"failure": None, "outages": 0, "first_error": None, "last_error": None}
+        return self._change(row, timedelta(0), status=ImageStatus.QUEUED, forgiven=row.image.attempts, **anew)
 
     async def settle(self, image_id: UUID) -> None:
         row = self._seen(image_id)
         if row and row.image.status.is_final:
             row.due = None
+
+    async def revoke(self, image: Image, due_in: timedelta) -> Image | None:
+        if image.id not in self.rows:
+            self.rows[image.id] = _Row(replace(image, deleted=True), self._clock() + due_in)
+        return await self.get(image.id)
 
     async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
         row = self.rows.get(image_id)
@@ -128,6 +151,7 @@ class FakeImageStore:
         due_again = self._clock() + hold
         for row in taken:
             if row.image.status is ImageStatus.PROCESSING:
+                self._remember(row, LEASE_ENDED)
                 self._queue(row, hold)
             row.due = due_again
         return [row.image for row in taken]
@@ -139,8 +163,55 @@ class FakeImageStore:
             row.due = now
         return len(unsettled)
 
+    async def expire(self, age: timedelta, limit: int) -> list[Image]:
+        old = [
+            row
+            for row in self.rows.values()
+            if row.image.status.is_final and not row.image.deleted and row.image.created_at < self._clock() - age
+        ]
+        expired = sorted(old, key=lambda row: row.image.id)[:limit]
+        return [image for row in expired if (image := await self.mark_deleted(row.image.id, None, timedelta(0)))]
+
+    async def scan(self, after: UUID | None, limit: int) -> Sequence[Image]:
+        rows = sorted((row.image for row in self.rows.values()), key=lambda image: image.id)
+        return [image for image in rows if after is None or image.id > after][:limit]
+
+    async def forget_expired_keys(self, limit: int) -> int:
+        expired = [name for name, key in self.keys.items() if self._clock() - key.at >= KEY_LIFE][:limit]
+        for name in expired:
+            del self.keys[name]
+        return len(expired)
+
+    async def take_turn(self, chore: str, every: timedelta) -> bool:
+        if chore in self.turns and self._clock() < self.turns[chore]:
+            return False
+        self.turns[chore] = self._clock() + every
+        return True
+
+    async def backlog(self) -> Backlog:
+        waiting = [row for row in self.rows.values() if not (row.image.deleted or row.image.status.is_final)]
+        now, unsettled = self._clock(), [status for status in ImageStatus if not status.is_final]
+
+        def oldest(status: ImageStatus) -> float:
+            ages = ((now - row.image.created_at).total_seconds() for row in waiting if row.image.status is status)
+            return max(0.0, *ages, 0.0)
+
+        due = [row.due for row in self.rows.values() if row.due and not row.image.deleted and self._is_due(row)]
+        return Backlog(
+            images={status: sum(row.image.status is status for row in waiting) for status in unsettled},
+            oldest_seconds={status: oldest(status) for status in unsettled},
+            overdue_seconds=(now - min(due)).total_seconds() if due else 0.0,
+        )
+
+    async def now(self) -> datetime:
+        return self._clock()
+
     async def check(self) -> None:
         pass
+
+    def _remember(self, row: _Row, error: str) -> None:
+        ended = AttemptError(detail=error, at=self._clock())
+        row.image = replace(row.image, first_error=row.image.first_error or ended, last_error=ended)
 
     def _fenced(self, image_id: UUID, attempts: int) -> _Row | None:
         row = self._seen(image_id)

@@ -49,6 +49,7 @@ class World:
         self.notifier = MemoryStatusNotifier()
         self.ports = Ports(
             images=self.images,
+            upkeep=self.images,
             blobs=self.blobs,
             queue=self.queue,
             jobs=self.queue,

@@ -52,6 +52,7 @@ class World:
         self.renderer = ScriptedRenderer()
         self.ports = Ports(
             images=self.images,
+            upkeep=self.images,
             blobs=self.blobs,
             queue=self.queue,
             jobs=self.queue,

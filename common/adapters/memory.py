@@ -12,8 +12,8 @@ from uuid import UUID
 from common.adapters.freshness import INVALIDATED_SECONDS, lifetime_seconds
 from common.adapters.priorities import PriorityBuffer
 from common.adapters.waiting import Waiting
-from common.images import Failure, Image, Priority
-from common.messages import Job, encode
+from common.images import Image, Priority
+from common.messages import Job, dead_letter_headers, encode
 from common.ports import Delivery, Subscription
 
 
@@ -100,9 +100,9 @@ class MemoryQueue:
     async def publish(self, job: Job, priority: Priority) -> None:
         self._put(MemoryMessage(body=encode(job), request_id=job.request_id, priority=priority))
 
-    async def publish_dead(self, job: Job, failure: Failure, attempts: int) -> None:
-        headers: dict[str, str | int] = {"x-failure-code": failure.code, "x-failure-detail": failure.detail, "x-attempts": attempts}
-        self.dead_letters.append(DeadLetter(body=encode(job), request_id=job.request_id, headers=headers))
+    async def publish_dead(self, image: Image) -> None:
+        job = Job(image_id=image.id, request_id=image.request_id)
+        self.dead_letters.append(DeadLetter(body=encode(job), request_id=job.request_id, headers=dead_letter_headers(image)))
 
     async def check(self) -> None:
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from common.errors import Unavailable
-from common.images import Failure, FailureCode, Image, RetryPolicy
+from common.images import Failure, FailureCode, Image, Priority, RetryPolicy
 from common.messages import Job
 from common.ports import Ports
 from common.telemetry import DISPATCHED, log
@@ -25,18 +25,28 @@ class DispatchPolicy:
     retry: RetryPolicy
 
 
-async def dispatch_due(ports: Ports, policy: DispatchPolicy) -> int:
-    """→ how many rows were due; BATCH means there may be more. Raises Unavailable where the database or the queue is away."""
+async def dispatch_due(ports: Ports, policy: DispatchPolicy) -> bool:
+    """→ whether there may be more. What could not be dispatched is due again soon, behind what else is due. Raises Unavailable
+    where the database is away."""
     due = await ports.images.take_due(BATCH, HOLD)
+    # One queue that is full, or too slow, holds up none of the others.
+    closed: set[Priority] = set()
     for image in due:
-        await _dispatch(ports, policy, image)
-    return len(due)
+        if image.priority in closed:
+            continue
+        try:
+            await _dispatch(ports, policy, image)
+        except Unavailable as error:
+            DISPATCHED.labels("unavailable").inc()
+            log.warning("dispatching put off", service=error.service, reason=error.reason, priority=image.priority)
+            closed.add(image.priority)
+    return len(due) == BATCH and not closed
 
 
 async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image) -> None:
     if image.status.is_final:
         if image.failure is not None:
-            await send_dead_letter(ports, image, image.failure)
+            await send_dead_letter(ports, image)
         DISPATCHED.labels("dead-letter").inc()
         return
     if policy.retry.gives_up(image, outage=False):
@@ -55,9 +65,9 @@ async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image) -> None:
 
 
 async def dispatch_until_none_is_due(ports: Ports, policy: DispatchPolicy) -> None:
-    """One round of the loop. An outage ends the round; the rows it had taken are due again soon."""
+    """One round of the loop."""
     try:
-        while await dispatch_due(ports, policy) == BATCH:
+        while await dispatch_due(ports, policy):
             pass
     except Unavailable as error:
         DISPATCHED.labels("unavailable").inc()

@@ -43,15 +43,17 @@ async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy,
             async with _lease_kept(ports, image, policy.lease):
                 await _attempt(ports, renderer, image)
     except PictureRefused as error:
-        await fail_image(ports, image, Failure(code=error.failure_code, detail=error.detail))
+        await fail_image(ports, image, Failure(code=error.failure_code, detail=error.detail), error.detail)
     except BlobNotFound:
-        await fail_image(ports, image, Failure(code=FailureCode.SOURCE_MISSING, detail="The uploaded file is gone from the store."))
+        missing = Failure(code=FailureCode.SOURCE_MISSING, detail="The uploaded file is gone from the store.")
+        await fail_image(ports, image, missing, missing.detail)
     except RenderInterrupted as error:
-        await _retry_or_fail(ports, image, policy.retry, Failure(code=error.failure_code, detail=error.detail), outage=False)
+        failure = Failure(code=error.failure_code, detail=error.detail)
+        await _retry_or_fail(ports, image, policy.retry, failure, error.detail, outage=False)
     except Unavailable as error:
         log.warning("attempt ended by an outage", service=error.service, reason=error.reason)
         failure = Failure(code=FailureCode.ATTEMPTS_EXHAUSTED, detail=f"The {error.service} was away each time this was tried.")
-        await _retry_or_fail(ports, image, policy.retry, failure, outage=True)
+        await _retry_or_fail(ports, image, policy.retry, failure, f"The {error.service} was away.", outage=True)
     except asyncio.CancelledError:
         await asyncio.shield(_give_back(ports, image))
         raise
@@ -87,9 +89,10 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
     log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
 
 
-async def fail_image(ports: Ports, image: Image, failure: Failure) -> None:
-    """→ `failed`, and its job to the dead letters. The row stays due until that is confirmed."""
-    failed = await ports.images.fail(image.id, image.attempts, failure, DEAD_LETTER_GRACE)
+async def fail_image(ports: Ports, image: Image, failure: Failure, error: str | None = None) -> None:
+    """→ `failed`, and its job to the dead letters. The row stays due until that is confirmed. `error`: how an attempt that was
+    under way ended."""
+    failed = await ports.images.fail(image.id, image.attempts, failure, DEAD_LETTER_GRACE, error)
     if failed is None:
         PROCESSED.labels("fenced").inc()
         await _drop_result_of_deleted(ports, image)
@@ -98,44 +101,45 @@ async def fail_image(ports: Ports, image: Image, failure: Failure) -> None:
     await announce(ports, failed)
     log.warning("image failed", code=failure.code, detail=failure.detail, attempt=image.attempts)
     try:
-        await send_dead_letter(ports, failed, failure)
+        await send_dead_letter(ports, failed)
     except Unavailable as error:
         log.warning("dead letter left to the dispatcher", service=error.service, reason=error.reason)
 
 
-async def send_dead_letter(ports: Ports, image: Image, failure: Failure) -> None:
-    """Raises Unavailable where the queue is away; then nothing is settled."""
-    await ports.queue.publish_dead(Job(image_id=image.id, request_id=image.request_id), failure, image.attempts)
+async def send_dead_letter(ports: Ports, image: Image) -> None:
+    """Of a failed image. Raises Unavailable where the queue is away; then nothing is settled."""
+    await ports.queue.publish_dead(image)
     await ports.images.settle(image.id)
-    DEAD_LETTERS.labels(failure.code).inc()
+    if image.failure is not None:
+        DEAD_LETTERS.labels(image.failure.code).inc()
 
 
-async def _retry_or_fail(ports: Ports, image: Image, retry: RetryPolicy, failure: Failure, *, outage: bool) -> None:
+async def _retry_or_fail(ports: Ports, image: Image, retry: RetryPolicy, failure: Failure, error: str, *, outage: bool) -> None:
+    """`error`: how this attempt ended; `failure`: what becomes of the image where it was the last one."""
     if retry.gives_up(image, outage=outage):
-        await fail_image(ports, image, failure)
+        await fail_image(ports, image, failure, error)
         return
-    delay = retry.delay(image.attempts)
-    queued = await ports.images.retry(image.id, image.attempts, delay, outage=outage)
+    delay = retry.delay(image)
+    queued = await ports.images.retry(image.id, image.attempts, delay, error, outage=outage)
     PROCESSED.labels("retried" if queued else "fenced").inc()
     if queued is None:
         await _drop_result_of_deleted(ports, image)
         return
     await announce(ports, queued)
-    log.warning(
-        "image will be retried", after_seconds=round(delay.total_seconds(), 3), detail=failure.detail, attempt=image.attempts
-    )
+    log.warning("image will be retried", after_seconds=round(delay.total_seconds(), 3), detail=error, attempt=image.attempts)
 
 
 async def _give_back(ports: Ports, image: Image) -> None:
     """This worker is stopping: the next one may have the image at once, and the picture is not to blame."""
     try:
-        queued = await ports.images.retry(image.id, image.attempts, timedelta(0), outage=True)
+        error = "The worker was told to stop in the middle of it."
+        queued = await ports.images.retry(image.id, image.attempts, timedelta(0), error, outage=True)
         if queued is None:
             await _drop_result_of_deleted(ports, image)
         else:
             await announce(ports, queued)
-    except Unavailable as error:
-        log.warning("lease left to end by itself", service=error.service, reason=error.reason)
+    except Unavailable as away:
+        log.warning("lease left to end by itself", service=away.service, reason=away.reason)
 
 
 async def _drop_result_of_deleted(ports: Ports, image: Image) -> None:

@@ -18,6 +18,8 @@ from common.telemetry import PUBLISH_DEFERRED, REPLAYED, log
 
 # The gateway publishes at once; the dispatcher does only if that has not been confirmed after this time.
 FIRST_DISPATCH = timedelta(seconds=5)
+# For how long a row's id is kept from being used: longer than any statement can be under way.
+REVOKED = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,23 +70,49 @@ async def submit_upload(ports: Ports, principal: Principal, upload: Upload, stal
     key = IdempotencyKey(text=upload.idempotency_key, fingerprint=upload.fingerprint) if upload.idempotency_key else None
     try:
         await ports.blobs.put(Bucket.RAW, image.raw_key, upload.path, image.content_type)
-        accepted = await ports.images.add(image, FIRST_DISPATCH, key)
     except (ImageProcessorError, asyncio.CancelledError):
-        await asyncio.shield(_take_back(ports, image))
+        await asyncio.shield(_remove_object(ports, image))
         raise
+    accepted = await _add(ports, image, key)
     if accepted.id != image.id:
         REPLAYED.inc()
-        await asyncio.shield(_take_back(ports, image))
+        await asyncio.shield(_remove_object(ports, image))
         return accepted
     await _publish(ports, image, stale_after)
     return image
 
 
-async def _take_back(ports: Ports, image: Image) -> None:
-    """Removes the object of an upload that was not accepted, unless its row was committed after all."""
+async def _add(ports: Ports, image: Image, key: IdempotencyKey | None) -> Image:
+    """Commits the row. Where the answer to that was lost, it is asked for: what was committed is accepted."""
     try:
-        if await ports.images.get(image.id) is None:
-            await ports.blobs.delete(Bucket.RAW, image.raw_key)
+        return await ports.images.add(image, FIRST_DISPATCH, key)
+    except Unavailable:
+        if await _is_committed(ports, image):
+            return image
+        raise
+    except asyncio.CancelledError:
+        await asyncio.shield(_is_committed(ports, image))
+        raise
+    except ImageProcessorError:
+        await _remove_object(ports, image)
+        raise
+
+
+async def _is_committed(ports: Ports, image: Image) -> bool:
+    """Where the row is not, it never will be, however late the statement still reaches the database; and the object is removed."""
+    try:
+        if await ports.images.revoke(image, REVOKED) is not None:
+            return True
+    except Unavailable as error:
+        log.warning("upload in doubt", image_id=str(image.id), service=error.service, reason=error.reason)
+        return False
+    await _remove_object(ports, image)
+    return False
+
+
+async def _remove_object(ports: Ports, image: Image) -> None:
+    try:
+        await ports.blobs.delete(Bucket.RAW, image.raw_key)
     except Unavailable as error:
         log.warning("object left for the sweeper", image_id=str(image.id), service=error.service, reason=error.reason)
 

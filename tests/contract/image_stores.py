@@ -18,6 +18,7 @@ from tests.fakes import FakeImageStore
 HOUR = timedelta(hours=1)
 PAST = -HOUR
 RESULT = Result(key="a/1", content_type="image/jpeg", size_bytes=3_000_000_000, sha256="f" * 64, width=800, height=600)
+ERROR = "The object store was away."
 FAILURE = Failure(code=FailureCode.CORRUPT_IMAGE, detail="The picture ends before its end: “abgeschnitten”.")
 
 
@@ -68,7 +69,7 @@ FENCED: dict[str, Write] = {
     "mark_queued": lambda images, row, attempts: images.mark_queued(row.id, attempts, PAST),
     "renew": lambda images, row, attempts: images.renew(row.id, attempts, PAST),
     "complete": lambda images, row, attempts: images.complete(row.id, attempts, RESULT),
-    "retry": lambda images, row, attempts: images.retry(row.id, attempts, PAST, outage=True),
+    "retry": lambda images, row, attempts: images.retry(row.id, attempts, PAST, ERROR, outage=True),
     "fail": lambda images, row, attempts: images.fail(row.id, attempts, FAILURE, PAST),
 }
 

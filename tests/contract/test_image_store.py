@@ -11,7 +11,7 @@ from uuid6 import uuid7
 from common.images import Image, ImageStatus, Priority
 from common.ports import ImageStore
 from tests.builders import image
-from tests.contract.image_stores import FAILURE, FENCED, HOUR, PAST, RESULT, Write, added, claimed, completed, due, failed
+from tests.contract.image_stores import ERROR, FAILURE, FENCED, HOUR, PAST, RESULT, Write, added, claimed, completed, due, failed
 
 
 async def test_what_was_added_is_read_back(images: ImageStore) -> None:
@@ -124,7 +124,7 @@ async def test_completion_is_final_and_settled(images: ImageStore) -> None:
 @pytest.mark.parametrize("outage", [False, True])
 async def test_a_retry_waits_for_its_delay(images: ImageStore, *, outage: bool) -> None:
     held = await claimed(images, PAST)
-    queued = await images.retry(held.id, held.attempts, HOUR, outage=outage)
+    queued = await images.retry(held.id, held.attempts, HOUR, ERROR, outage=outage)
     assert queued is not None
     assert (queued.status, queued.attempts, queued.outages) == (ImageStatus.QUEUED, 1, int(outage))
     assert queued.version == held.version + 1
@@ -138,7 +138,7 @@ async def test_outages_are_counted_beside_attempts(images: ImageStore) -> None:
     for outage in (True, False, True):
         held = await images.claim(new.id, HOUR)
         assert held is not None
-        queued = await images.retry(new.id, held.attempts, PAST, outage=outage)
+        queued = await images.retry(new.id, held.attempts, PAST, ERROR, outage=outage)
         assert queued is not None
         counted.append((queued.attempts, queued.outages))
     assert counted == [(1, 1), (2, 1), (3, 2)]
@@ -211,7 +211,7 @@ async def test_a_worker_presumed_dead_may_write_until_another_claims(images: Ima
 async def test_a_retry_of_what_is_queued_already_changes_nothing_that_a_reader_sees(images: ImageStore) -> None:
     held = await claimed(images, PAST)
     [queued] = await images.take_due(1, HOUR)
-    again = await images.retry(held.id, held.attempts, PAST, outage=True)
+    again = await images.retry(held.id, held.attempts, PAST, ERROR, outage=True)
     assert again is not None
     assert (again.version, again.updated_at, again.outages) == (queued.version, queued.updated_at, 1)
 
@@ -268,7 +268,7 @@ async def test_all_that_is_not_settled_can_be_made_due(images: ImageStore) -> No
 async def test_every_visible_change_has_the_next_version_and_its_time(images: ImageStore) -> None:
     new = await added(images)
     seen = [new, await images.mark_queued(new.id, 0, HOUR), await images.claim(new.id, PAST), *await images.take_due(1, HOUR)]
-    seen += [await images.claim(new.id, HOUR), await images.retry(new.id, 2, HOUR, outage=False)]
+    seen += [await images.claim(new.id, HOUR), await images.retry(new.id, 2, HOUR, ERROR, outage=False)]
     seen += [await images.claim(new.id, HOUR), await images.complete(new.id, 3, RESULT)]
     assert [(row.status.value, row.version) for row in seen if row] == [
         ("uploaded", 1),

@@ -116,7 +116,7 @@ class Histories(RuleBasedStateMachine):
     @rule(image_id=ids, offset=off_by, due_in=durations, outage=st.booleans())
     def retry(self, image_id: UUID, offset: int, due_in: timedelta, *, outage: bool) -> None:
         attempt = self.attempt(image_id, offset)
-        self.same(lambda store: store.retry(image_id, attempt, due_in, outage=outage))
+        self.same(lambda store: store.retry(image_id, attempt, due_in, "away", outage=outage))
 
     @rule(image_id=ids, offset=off_by, due_in=durations)
     def fail(self, image_id: UUID, offset: int, due_in: timedelta) -> None:

@@ -11,10 +11,11 @@ import pytest
 from common.adapters.memory import MemoryQueue
 from common.adapters.priorities import PATIENCE
 from common.adapters.rabbitmq import RabbitMqQueue
-from common.images import Failure, FailureCode, Priority
+from common.images import Priority
 from common.messages import Job, decode
 from common.ports import Delivery, JobQueue, JobSource
 from tests.broker import Broker, open_broker
+from tests.builders import failed_image
 from tests.polling import eventually
 
 
@@ -179,15 +180,29 @@ async def test_what_was_rejected_is_with_the_dead_letters_and_does_not_come_agai
 
 async def test_the_dead_letter_of_a_failed_image_says_why(world: World) -> None:
     # given
-    job = a_job()
+    image = failed_image()
     # when
-    await world.queue.publish_dead(job, Failure(code=FailureCode.CORRUPT_IMAGE, detail="Truncated after 20 kB – sorry."), 3)
+    await world.queue.publish_dead(image)
     # then
     [dead] = await world.dead_letters()
-    assert dead.job == job
-    assert dead.headers["x-failure-code"] == "corrupt-image"
-    assert dead.headers["x-failure-detail"] == "Truncated after 20 kB – sorry."
-    assert dead.headers["x-attempts"] == 3
+    assert dead.job == Job(image_id=image.id, request_id=image.request_id)
+    assert dead.headers == {
+        "x-failure-code": "memory-limit",
+        "x-failure-detail": "Too big – sorry.",
+        "x-attempts": 3,
+        "x-failed-at": image.updated_at.isoformat(),
+        "x-first-error": "The object store was away.",
+        "x-first-error-at": "2026-01-02T03:04:05+00:00",
+        "x-last-error": "Too big – sorry.",
+        "x-last-error-at": "2026-01-02T03:05:05+00:00",
+    }
+
+
+async def test_the_dead_letter_of_an_image_that_failed_at_once_names_no_error_before(world: World) -> None:
+    await world.queue.publish_dead(failed_image(first_error=None, last_error=None))
+
+    [dead] = await world.dead_letters()
+    assert set(dead.headers) == {"x-failure-code", "x-failure-detail", "x-attempts", "x-failed-at"}
 
 
 async def test_no_more_than_the_capacity_is_unsettled(world: World) -> None:

@@ -353,6 +353,7 @@ async def test_an_images_whole_way_costs_three_commands(to_redis: Handler) -> No
         images, blobs, queue = FakeImageStore(), FakeBlobStore(), MemoryQueue()
         ports = Ports(
             images=images,
+            upkeep=images,
             blobs=blobs,
             queue=queue,
             jobs=queue,

@@ -13,10 +13,11 @@ from pamqp.commands import Connection
 
 from common.adapters.rabbitmq import RabbitMqQueue
 from common.errors import Unavailable
-from common.images import Failure, FailureCode, Priority
+from common.images import Priority
 from common.messages import Job, decode
 from common.ports import Delivery
 from tests.broker import Broker, open_broker
+from tests.builders import failed_image
 from tests.contract.sockets import Server, free_port, silence
 from tests.polling import eventually
 
@@ -153,7 +154,7 @@ async def test_a_dead_letter_that_no_queue_takes_is_an_outage(broker: Broker, qu
     await queue.check()
     await broker.ask("DELETE", "queues/{}/images.dead")
     with pytest.raises(Unavailable):
-        await queue.publish_dead(a_job(), Failure(code=FailureCode.TIME_LIMIT, detail="Too slow."), 5)
+        await queue.publish_dead(failed_image())
 
 
 async def test_a_full_queue_is_an_outage(broker: Broker, queue: RabbitMqQueue) -> None:

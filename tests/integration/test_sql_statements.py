@@ -61,7 +61,7 @@ async def test_a_call_is_one_round_trip_and_a_transaction_its_statements_and_two
                 "mark_queued": lambda: store.mark_queued(new.id, 0, HOUR),
                 "claim": lambda: store.claim(new.id, HOUR),
                 "renew": lambda: store.renew(new.id, 1, HOUR),
-                "retry": lambda: store.retry(new.id, 1, HOUR, outage=False),
+                "retry": lambda: store.retry(new.id, 1, HOUR, "away", outage=False),
                 "take_due": lambda: store.take_due(1, HOUR),
                 "add with a key": lambda: store.add(keyed, HOUR, key),
                 "add again": lambda: store.add(image(), HOUR, key),

@@ -16,6 +16,7 @@ from common.ports import Bucket
 from common.usecases.dispatch_due import dispatch_due, dispatch_until_none_is_due
 from common.usecases.process_image import ProcessPolicy, process_image
 from tests import world as worlds
+from tests.builders import image
 from tests.disturbed import Failing
 from tests.world import DISPATCH, LEASE, RETRY, STALE
 
@@ -307,7 +308,7 @@ def test_the_delay_grows_to_its_ceiling_and_no_further(attempts: int) -> None:
     policy = RetryPolicy(first_delay=timedelta(seconds=1), longest_delay=timedelta(minutes=5))
     ceiling = min(timedelta(minutes=5), timedelta(seconds=2 ** min(attempts - 1, 20)))
 
-    delays = [policy.delay(attempts) for _ in range(300)]
+    delays = [policy.delay(image(attempts=attempts)) for _ in range(300)]
 
     assert timedelta(0) <= min(delays)
     assert ceiling * 0.8 < max(delays) <= ceiling

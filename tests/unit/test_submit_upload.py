@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from common.errors import IdempotencyMismatch, ImageNotFound, Unavailable
 from common.images import ImageStatus, Priority
 from common.ports import Ports
 from common.processing import parse
-from common.usecases.delete_image import delete_image
+from common.usecases.delete_image import delete_image, finish_due_deletions
 from common.usecases.dispatch_due import dispatch_until_none_is_due
 from common.usecases.get_image import get_image
 from common.usecases.submit_upload import FIRST_DISPATCH
@@ -55,7 +56,7 @@ async def test_what_cannot_be_stored_or_recorded_leaves_nothing(
     assert world.blobs.objects == {}
 
 
-async def test_a_row_that_was_committed_after_all_keeps_its_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_row_that_was_committed_after_all_is_accepted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a database whose answer to the commit is lost
     add = world.images.add
 
@@ -65,10 +66,34 @@ async def test_a_row_that_was_committed_after_all_keeps_its_object(world: World,
 
     monkeypatch.setattr(world.images, "add", commits_and_is_gone)
 
+    image = await world.submit()
+
+    processed = await world.process(image)
+    assert processed
+    assert processed.status is ImageStatus.COMPLETED
+
+
+async def test_a_commit_that_comes_too_late_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a database that does not answer in time, and yet has the statement
+    add, late = world.images.add, list[tuple[Any, ...]]()
+
+    async def hangs(*arguments: Any) -> None:
+        late.append(arguments)
+        raise Unavailable("database", "no answer in 10 s")
+
+    monkeypatch.setattr(world.images, "add", hangs)
     with pytest.raises(Unavailable):
         await world.submit()
 
-    assert len(world.blobs.objects) == 1
+    # when it carries it out at last
+    with pytest.raises(AssertionError, match="twice"):
+        await add(*late[0])
+
+    # then
+    assert world.blobs.objects == {}
+    world.let_pass(timedelta(minutes=11))
+    await finish_due_deletions(world.ports)
+    assert world.images.rows == {}
 
 
 async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,19 +4,18 @@ One connection publishes and another consumes, because a broker that runs low on
 must not wait behind a message it does not take. Nothing connects before its first use.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import HeadersType
 from uuid6 import uuid7
 
 from common.adapters.rabbitmq.consuming import Consumer
 from common.adapters.rabbitmq.link import broker_url
 from common.adapters.rabbitmq.publishing import Publisher
 from common.adapters.rabbitmq.topology import DEAD_LETTERS, JOBS
-from common.images import Failure, Priority
-from common.messages import Job, encode
+from common.images import Image, Priority
+from common.messages import Job, dead_letter_headers, encode
 from common.ports import Delivery
 
 MESSAGE_TYPE = "process-image"
@@ -34,10 +33,10 @@ class RabbitMqQueue:
     async def publish(self, job: Job, priority: Priority) -> None:
         await self._publisher.publish(JOBS, priority, _message(job, {}))
 
-    async def publish_dead(self, job: Job, failure: Failure, attempts: int) -> None:
+    async def publish_dead(self, image: Image) -> None:
         """A message that was rejected by hand carries the broker's own `x-death` instead of these headers."""
-        headers: HeadersType = {"x-failure-code": failure.code, "x-failure-detail": failure.detail, "x-attempts": attempts}
-        await self._publisher.publish(DEAD_LETTERS, "", _message(job, headers))
+        job = Job(image_id=image.id, request_id=image.request_id)
+        await self._publisher.publish(DEAD_LETTERS, "", _message(job, dead_letter_headers(image)))
 
     async def check(self) -> None:
         await self._publisher.check()
@@ -52,10 +51,10 @@ class RabbitMqQueue:
         await self._consumer.close()
 
 
-def _message(job: Job, headers: HeadersType) -> Message:
+def _message(job: Job, headers: Mapping[str, str | int]) -> Message:
     return Message(
         encode(job),
-        headers=headers,
+        headers=dict(headers),
         content_type="application/json",
         delivery_mode=DeliveryMode.PERSISTENT,
         message_id=str(uuid7()),

@@ -1,13 +1,13 @@
 """The table of images, and how a row becomes an Image and back. Private to this package; migrations/ makes the table."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Index, RowMapping, Table, Text, TypeDecorator, false, text
 from sqlmodel import Field, SQLModel
 
-from common.images import Failure, FailureCode, Image, ImageStatus, Priority, Result
+from common.images import AttemptError, Failure, FailureCode, Image, ImageStatus, Priority, Result
 
 # What `images_status` holds: not the status that most rows have. SQLite looks there only for a query that says the same.
 NOT_COMPLETED = text("status <> 'completed'")
@@ -81,13 +81,18 @@ class ImageRow(SQLModel, table=True):
     last_due: datetime | None = Field(sa_type=UtcDateTime)
     request_id: str = Field(sa_type=Text)
     deleted: bool = Field(sa_column_kwargs={"server_default": false()})
+    forgiven: int = Field(sa_column_kwargs={"server_default": text("0")})
+    first_error: str | None = Field(sa_type=Text)
+    first_error_at: datetime | None = Field(sa_type=UtcDateTime)
+    last_error: str | None = Field(sa_type=Text)
+    last_error_at: datetime | None = Field(sa_type=UtcDateTime)
 
 
 class IdempotencyKeyRow(SQLModel, table=True):
     """A key that an owner has used, for what upload (by its fingerprint), and the image that came of it."""
 
     __tablename__ = "idempotency_keys"
-    __table_args__ = (Index("idempotency_keys_image", "image_id"),)
+    __table_args__ = (Index("idempotency_keys_image", "image_id"), Index("idempotency_keys_age", "created_at"))
 
     owner: str = Field(sa_type=Text, primary_key=True)
     key: str = Field(sa_type=Text, primary_key=True)
@@ -96,9 +101,22 @@ class IdempotencyKeyRow(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class TurnRow(SQLModel, table=True):
+    """From when it is somebody's turn to do a chore again."""
+
+    __tablename__ = "turns"
+
+    chore: str = Field(sa_type=Text, primary_key=True)
+    next_at: datetime = Field(sa_type=UtcDateTime)
+
+
+# How long an idempotency key is its upload's.
+KEY_LIFE = timedelta(hours=24)
+
 METADATA = SQLModel.metadata
 IMAGES: Table = METADATA.tables["images"]
 KEYS: Table = METADATA.tables["idempotency_keys"]
+TURNS: Table = METADATA.tables["turns"]
 
 
 def new_row(image: Image) -> dict[str, Any]:
@@ -122,6 +140,7 @@ def new_row(image: Image) -> dict[str, Any]:
         "updated_at": image.updated_at,
         "request_id": image.request_id,
         "deleted": False,
+        "forgiven": 0,
     }
 
 
@@ -138,6 +157,10 @@ def to_image(row: RowMapping) -> Image:
             width=row["result_width"],
             height=row["result_height"],
         )
+    first_error, last_error = (
+        AttemptError(detail=row[f"{name}_error"], at=row[f"{name}_error_at"]) if row[f"{name}_error"] is not None else None
+        for name in ("first", "last")
+    )
     return Image(
         id=row["id"],
         owner=row["owner"],
@@ -154,7 +177,10 @@ def to_image(row: RowMapping) -> Image:
         request_id=row["request_id"],
         status=ImageStatus(row["status"]),
         attempts=row["attempts"],
+        forgiven=row["forgiven"],
         outages=row["outages"],
+        first_error=first_error,
+        last_error=last_error,
         version=row["version"],
         failure=failure,
         result=result,

@@ -4,58 +4,42 @@ The clock is PostgreSQL's, or this process's for SQLite.
 Does not make or change the table: see migrate.py.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    CursorResult,
     Executable,
     Update,
     case,
     delete,
-    func,
     insert,
     literal,
     or_,
     select,
+    true,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from common.adapters.sql.engine import connected, open_engine
+from common.adapters.sql.database import Database, marked_deleted
 from common.adapters.sql.migrate import current_revision, head_revision
-from common.adapters.sql.rows import IMAGES, KEYS, NOT_COMPLETED, UtcDateTime, new_row, to_image
+from common.adapters.sql.rows import IMAGES, KEY_LIFE, KEYS, NOT_COMPLETED, new_row, to_image
 from common.errors import IdempotencyMismatch, NotMigrated
-from common.images import Failure, IdempotencyKey, Image, ImageStatus, Result
+from common.images import FINAL, Failure, IdempotencyKey, Image, ImageStatus, Result
 
 _C = IMAGES.c
-# How long an idempotency key is its upload's.
-KEY_LIFE = timedelta(hours=24)
-_FINAL = (ImageStatus.COMPLETED, ImageStatus.FAILED)
+LEASE_ENDED = "The worker fell silent in the middle of it."
 
 
-class SqlImageStore:
-    """`url` is `postgresql://…` or `sqlite:///PATH`; `time_limit_seconds` is that of one call, connecting included."""
-
-    def __init__(self, url: str, pool_size: int, time_limit_seconds: float) -> None:
-        self._engine = open_engine(url, pool_size, time_limit_seconds)
-        self._time_limit_seconds = time_limit_seconds
-        self._has_clock = self._engine.dialect.name == "postgresql"
-
-    async def close(self) -> None:
-        await self._engine.dispose()
-
+class SqlImageStore(Database):
     async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
-        row = insert(IMAGES).values(**new_row(image), dispatch_after=self._after(due_in))
+        row = insert(IMAGES).values(**new_row(image), dispatch_after=self.after(due_in))
         if key is None:
-            await self._execute(row)
+            await self.execute(row)
             return image
-        async with self._transaction() as connection:
+        async with self.transaction() as connection:
             if (await connection.execute(self._taking(key, image))).one_or_none() is not None:
                 await connection.execute(row)
                 return image
@@ -68,7 +52,7 @@ class SqlImageStore:
         return to_image(first)
 
     async def get(self, image_id: UUID) -> Image | None:
-        row = (await self._execute(select(IMAGES).where(_C.id == image_id, ~_C.deleted))).mappings().one_or_none()
+        row = (await self.execute(select(IMAGES).where(_C.id == image_id, ~_C.deleted))).mappings().one_or_none()
         return to_image(row) if row is not None else None
 
     async def page(self, *, owner: str | None, status: ImageStatus | None, before: UUID | None, limit: int) -> Sequence[Image]:
@@ -81,25 +65,30 @@ class SqlImageStore:
             wanted = wanted.where(NOT_COMPLETED)
         if before is not None:
             wanted = wanted.where(_C.id < before)
-        return [to_image(row) for row in (await self._execute(wanted)).mappings()]
+        return [to_image(row) for row in (await self.execute(wanted)).mappings()]
 
     async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
         return await self._changed(
             _fenced(image_id, attempts)
             .where(_C.status.in_((ImageStatus.UPLOADED, ImageStatus.QUEUED)))
-            .values(**self._queued_where(_C.status == ImageStatus.UPLOADED), dispatch_after=self._after(due_in))
+            .values(**self._queued_where(_C.status == ImageStatus.UPLOADED), dispatch_after=self.after(due_in))
         )
 
     async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
-        lease_ended = (_C.status == ImageStatus.PROCESSING) & (_C.dispatch_after <= self._now())
+        lease_ended = (_C.status == ImageStatus.PROCESSING) & (_C.dispatch_after <= self.now())
         return await self._changed(
             update(IMAGES)
             .where(_C.id == image_id, ~_C.deleted, or_(_C.status.in_((ImageStatus.UPLOADED, ImageStatus.QUEUED)), lease_ended))
-            .values(**self._now_in(ImageStatus.PROCESSING), attempts=_C.attempts + 1, dispatch_after=self._after(lease))
+            .values(
+                **self._now_in(ImageStatus.PROCESSING),
+                **self._error_where(_C.status == ImageStatus.PROCESSING, LEASE_ENDED),
+                attempts=_C.attempts + 1,
+                dispatch_after=self.after(lease),
+            )
         )
 
     async def renew(self, image_id: UUID, attempts: int, lease: timedelta) -> bool:
-        return await self._changed(_fenced(image_id, attempts).values(dispatch_after=self._after(lease))) is not None
+        return await self._changed(_fenced(image_id, attempts).values(dispatch_after=self.after(lease))) is not None
 
     async def complete(self, image_id: UUID, attempts: int, result: Result) -> Image | None:
         completed = self._now_in(ImageStatus.COMPLETED)
@@ -117,34 +106,62 @@ class SqlImageStore:
             )
         )
 
-    async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, *, outage: bool) -> Image | None:
+    async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, error: str, *, outage: bool) -> Image | None:
         return await self._changed(
             _fenced(image_id, attempts).values(
                 **self._queued_where(_C.status != ImageStatus.QUEUED),
+                **self._error_where(true(), error),
                 outages=_C.outages + int(outage),
-                dispatch_after=self._after(due_in),
+                dispatch_after=self.after(due_in),
             )
         )
 
-    async def fail(self, image_id: UUID, attempts: int, failure: Failure, due_in: timedelta) -> Image | None:
+    async def fail(
+        self, image_id: UUID, attempts: int, failure: Failure, due_in: timedelta, error: str | None = None
+    ) -> Image | None:
         return await self._changed(
             _fenced(image_id, attempts).values(
                 **self._now_in(ImageStatus.FAILED),
-                dispatch_after=self._after(due_in),
+                **(self._error_where(true(), error) if error is not None else {}),
+                dispatch_after=self.after(due_in),
                 failure_code=failure.code,
                 failure_detail=failure.detail,
             )
         )
 
+    async def redrive(self, image_id: UUID) -> Image | None:
+        return await self._changed(
+            update(IMAGES)
+            .where(_C.id == image_id, ~_C.deleted, _C.status == ImageStatus.FAILED)
+            .values(
+                **self._now_in(ImageStatus.QUEUED),
+                dispatch_after=self.now(),
+                failure_code=None,
+                failure_detail=None,
+                forgiven=_C.attempts,
+                outages=0,
+                first_error=None,
+                first_error_at=None,
+                last_error=None,
+                last_error_at=None,
+            )
+        )
+
     async def settle(self, image_id: UUID) -> None:
-        await self._execute(update(IMAGES).where(_C.id == image_id, ~_C.deleted, _C.status.in_(_FINAL)).values(dispatch_after=None))
+        await self.execute(update(IMAGES).where(_C.id == image_id, ~_C.deleted, _C.status.in_(FINAL)).values(dispatch_after=None))
+
+    async def revoke(self, image: Image, due_in: timedelta) -> Image | None:
+        marked = new_row(image) | {"deleted": True, "dispatch_after": self.after(due_in)}
+        # Waits for an insert of the same id that is under way.
+        await self.execute(self.insert(IMAGES).values(marked).on_conflict_do_nothing(index_elements=[_C.id]))
+        return await self.get(image.id)
 
     async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
         marked = update(IMAGES).where(_C.id == image_id, ~_C.deleted)
         if owner is not None:
             marked = marked.where(_C.owner == owner)
-        marked = marked.values(deleted=True, version=_C.version + 1, updated_at=self._now(), dispatch_after=self._after(due_in))
-        async with self._transaction() as connection:
+        marked = marked.values(**marked_deleted(self, due_in))
+        async with self.transaction() as connection:
             row = (await connection.execute(marked.returning(IMAGES))).mappings().one_or_none()
             if row is None:
                 return None
@@ -152,91 +169,82 @@ class SqlImageStore:
         return to_image(row)
 
     async def remove(self, image_id: UUID) -> None:
-        await self._execute(delete(IMAGES).where(_C.id == image_id, _C.deleted))
+        await self.execute(delete(IMAGES).where(_C.id == image_id, _C.deleted))
 
     async def take_due(self, limit: int, hold: timedelta, *, deleted: bool = False) -> list[Image]:
         # A CTE, because PostgreSQL may carry out a subquery more than once, and each time lock `limit` other rows.
         due = (
             select(_C.id)
-            .where(_C.dispatch_after <= self._now(), _C.deleted if deleted else ~_C.deleted)
+            .where(_C.dispatch_after <= self.now(), _C.deleted if deleted else ~_C.deleted)
             .order_by(_C.dispatch_after, _C.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
             .cte("due")
         )
-        taken = await self._execute(
+        taken = await self.execute(
             update(IMAGES)
             .where(_C.id.in_(select(due.c.id)))
             .values(
                 **self._queued_where(_C.status == ImageStatus.PROCESSING),
+                **self._error_where(_C.status == ImageStatus.PROCESSING, LEASE_ENDED),
                 # RETURNING has neither an order nor, in SQLite, any way to name the old value.
                 last_due=_C.dispatch_after,
-                dispatch_after=self._after(hold),
+                dispatch_after=self.after(hold),
             )
             .returning(IMAGES)
         )
         return [to_image(row) for row in sorted(taken.mappings(), key=lambda row: (row["last_due"], row["id"]))]
 
     async def make_all_due(self) -> int:
-        changed = await self._execute(update(IMAGES).where(_C.dispatch_after.is_not(None)).values(dispatch_after=self._now()))
+        changed = await self.execute(update(IMAGES).where(_C.dispatch_after.is_not(None)).values(dispatch_after=self.now()))
         return changed.rowcount
 
     async def check(self) -> None:
-        async with connected(self._engine, self._time_limit_seconds) as connection:
+        async with self.connected() as connection:
             found = await connection.run_sync(current_revision)
-        if found != (need := head_revision()):
+        # A later revision works with this program, which it will replace: see migrations/script.py.mako.
+        if found is None or found < (need := head_revision()):
             raise NotMigrated(
                 f"The database is not migrated (found {found or 'nothing'}, need {need}); run: image-processor migrate"
             )
 
     def _taking(self, key: IdempotencyKey, image: Image) -> Executable:
         """Returns a row where the key was free, or was used too long ago; waits for whoever is using it at this moment."""
-        insert_key = postgresql.insert if self._has_clock else sqlite.insert
-        values = {"fingerprint": key.fingerprint, "image_id": image.id, "created_at": self._now()}
+        values = {"fingerprint": key.fingerprint, "image_id": image.id, "created_at": self.now()}
         return (
-            insert_key(KEYS)
+            self.insert(KEYS)
             .values(owner=image.owner, key=key.text, **values)
             .on_conflict_do_update(
-                index_elements=[KEYS.c.owner, KEYS.c.key], set_=values, where=KEYS.c.created_at <= self._after(-KEY_LIFE)
+                index_elements=[KEYS.c.owner, KEYS.c.key], set_=values, where=KEYS.c.created_at <= self.after(-KEY_LIFE)
             )
             .returning(KEYS.c.image_id)
         )
 
     async def _changed(self, statement: Update) -> Image | None:
-        row = (await self._execute(statement.returning(IMAGES))).mappings().one_or_none()
+        row = (await self.execute(statement.returning(IMAGES))).mappings().one_or_none()
         return to_image(row) if row is not None else None
 
-    async def _execute(self, statement: Executable) -> CursorResult[Any]:
-        async with connected(self._engine, self._time_limit_seconds) as connection:
-            return await connection.execute(statement)
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        """For several statements. The first one has to write: SQLite then waits for the lock, where else it would fail."""
-        async with connected(self._engine, self._time_limit_seconds) as connection:
-            await connection.execution_options(isolation_level="READ COMMITTED" if self._has_clock else "SERIALIZABLE")
-            async with connection.begin():
-                yield connection
-
-    def _after(self, duration: timedelta) -> ColumnElement[datetime]:
-        if self._has_clock:
-            return func.now() + literal(duration)
-        return literal(datetime.now(UTC) + duration, UtcDateTime())
-
-    def _now(self) -> ColumnElement[datetime]:
-        return self._after(timedelta(0))
-
     def _now_in(self, status: ImageStatus) -> dict[str, Any]:
-        return {"status": status, "version": _C.version + 1, "updated_at": self._now()}
+        return {"status": status, "version": _C.version + 1, "updated_at": self.now()}
+
+    def _error_where(self, ended: ColumnElement[bool], error: str) -> dict[str, Any]:
+        """Remembers how the attempt ended, in the rows where it did."""
+        is_first = ended & _C.first_error.is_(None)
+        return {
+            "first_error": case((is_first, error), else_=_C.first_error),
+            "first_error_at": case((is_first, self.now()), else_=_C.first_error_at),
+            "last_error": case((ended, error), else_=_C.last_error),
+            "last_error_at": case((ended, self.now()), else_=_C.last_error_at),
+        }
 
     def _queued_where(self, visible: ColumnElement[bool]) -> dict[str, Any]:
         """→ `queued` for the rows of which a reader sees that; nothing for the others."""
         return {
             "status": case((visible, literal(ImageStatus.QUEUED, _C.status.type)), else_=_C.status),
             "version": _C.version + case((visible, 1), else_=0),
-            "updated_at": case((visible, self._now()), else_=_C.updated_at),
+            "updated_at": case((visible, self.now()), else_=_C.updated_at),
         }
 
 
 def _fenced(image_id: UUID, attempts: int) -> Update:
-    return update(IMAGES).where(_C.id == image_id, _C.attempts == attempts, _C.status.not_in(_FINAL), ~_C.deleted)
+    return update(IMAGES).where(_C.id == image_id, _C.attempts == attempts, _C.status.not_in(FINAL), ~_C.deleted)

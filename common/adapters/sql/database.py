@@ -1,0 +1,63 @@
+"""What the stores of this package share: connections, statements, transactions and the clock.
+
+The clock is PostgreSQL's, or this process's for SQLite.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, CursorResult, Executable, Table, func, literal
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.adapters.sql.engine import connected, open_engine
+from common.adapters.sql.rows import IMAGES, UtcDateTime
+
+
+class Database:
+    """`url` is `postgresql://…` or `sqlite:///PATH`; `time_limit_seconds` is that of one call, connecting included."""
+
+    def __init__(self, url: str, pool_size: int, time_limit_seconds: float) -> None:
+        self._engine = open_engine(url, pool_size, time_limit_seconds)
+        self._time_limit_seconds = time_limit_seconds
+        self._has_clock = self._engine.dialect.name == "postgresql"
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    def connected(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return connected(self._engine, self._time_limit_seconds)
+
+    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        return (postgresql.insert if self._has_clock else sqlite.insert)(table)
+
+    async def execute(self, statement: Executable) -> CursorResult[Any]:
+        async with self.connected() as connection:
+            return await connection.execute(statement)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """For several statements. The first one has to write: SQLite then waits for the lock, where else it would fail."""
+        async with self.connected() as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED" if self._has_clock else "SERIALIZABLE")
+            async with connection.begin():
+                yield connection
+
+    def after(self, duration: timedelta) -> ColumnElement[datetime]:
+        if self._has_clock:
+            return func.now() + literal(duration)
+        return literal(datetime.now(UTC) + duration, UtcDateTime())
+
+    def now(self) -> ColumnElement[datetime]:
+        return self.after(timedelta(0))
+
+
+def marked_deleted(database: Database, due_in: timedelta) -> dict[str, Any]:
+    return {
+        "deleted": True,
+        "version": IMAGES.c.version + 1,
+        "updated_at": database.now(),
+        "dispatch_after": database.after(due_in),
+    }
