@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image, ImageFilter
 
 from common.processing import Crop, Filter, Fit, Processing, Resize, Rotate, Size
+from worker.resampling import resampled
 
 Function = Callable[[Image.Image, Any, Size], Image.Image]
 FUNCTIONS: dict[str, Function] = {}
@@ -37,7 +38,7 @@ def _is_a_step(function: Function) -> Function:
 @_is_a_step
 def resize(image: Image.Image, step: Resize, size: Size) -> Image.Image:
     # Pillow weighs colours by their alpha here by itself.
-    return image.resize(size, Image.Resampling.LANCZOS, _covered(image.size, size) if step.fit is Fit.FILL else None)
+    return resampled(image, size, _covered(image.size, size) if step.fit is Fit.FILL else None)
 
 
 def _covered(given: Size, wanted: Size) -> tuple[float, float, float, float]:

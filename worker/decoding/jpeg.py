@@ -10,6 +10,7 @@ from worker.decoding.colour import profile_in, to_srgb
 from worker.decoding.intact import Damaged
 from worker.decoding.jpeg_layout import JpegLayout, read_layout
 from worker.decoding.picture import Decoded, Frame, check_limits, check_memory, check_output, turned_upright
+from worker.resampling import resampled
 
 # By the number of components: the mode, and Pillow's raw mode. CMYK is stored inverted, as Adobe does and all others follow.
 _MODES = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
@@ -32,8 +33,8 @@ def decode_jpeg(data: bytes, processing: Processing, limits: Limits) -> Decoded:
     reduction = _reduction(layout.size, target, resize) if resize else 1
     image = to_srgb(decode_pixels(data, layout, mode, raw_mode, reduction=reduction), profile)
     if resize and reduction > 1:
-        part = [side / reduction for side in _part(layout.size, target, resize)]
-        image = image.resize(target, Image.Resampling.LANCZOS, box=(part[0], part[1], part[2], part[3]))
+        left, top, right, bottom = (side / reduction for side in _part(layout.size, target, resize))
+        image = resampled(image, target, (left, top, right, bottom))
     return Decoded(kind=Format.JPEG, size=upright, frames=iter([Frame(image=turned_upright(image, orientation))]))
 
 
