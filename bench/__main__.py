@@ -1,0 +1,42 @@
+"""`scripts/bench COMMAND`: see `--help`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import engine as engines
+from bench import installed
+
+app = typer.Typer(
+    help="Measure this service, and others beside it, in one run. Results go to bench-results/.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Out = Annotated[Path, typer.Option(metavar="DIR", help="where results are written")]
+
+
+@app.command()
+def peers() -> None:
+    """Install the others, each in a place of its own in the cache folder; what cannot be installed is left out."""
+    failed = False
+    for peer in [*installed.PEERS, installed.REFERENCE]:
+        reason = installed.install(peer)
+        typer.echo(f"{peer.name}: {'installed' if reason is None else f'left out: {reason}'}")
+        failed |= reason is not None
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def engine(
+    quick: Annotated[bool, typer.Option("--quick", help="small pictures, one turn each: whether it works, not how fast")] = False,
+    out: Out = Path("bench-results"),
+) -> None:
+    """CPU time, memory and quality of one picture's processing, on one thread."""
+    engines.run(out, quick=quick)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,151 @@
+"""What one picture costs, on one thread: decode, reduce to 800 wide, gray, JPEG of quality 85.
+
+Every contender is a process of its own that does the work over and over and reports its own CPU time. They take turns, so that what
+else the machine does meets all of them; the figures are medians over all turns, and the ratios are of medians of one run.
+"""
+
+import io
+import json
+import statistics
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bench import installed
+from bench.installed import OURS, PEERS, REFERENCE, Peer
+from bench.results import write_results
+from tests.pictures import jpeg, photo, png
+
+ROUNDS, SECONDS_PER_TURN = 5, 1.0
+
+
+@dataclass
+class Measured:
+    """Of one contender on one picture; CPU and wall in milliseconds a picture, PSNR in decibels before encoding."""
+
+    cpu_ms: list[float] = field(default_factory=list)
+    wall_ms: list[float] = field(default_factory=list)
+    rss_bytes: int = 0
+    psnr: float | None = None
+
+    @property
+    def cpu(self) -> float:
+        return statistics.median(self.cpu_ms)
+
+    @property
+    def wall(self) -> float:
+        return statistics.median(self.wall_ms)
+
+
+def make_pictures(folder: Path, *, quick: bool) -> dict[str, Path]:
+    """The same ones each time: photo-like, seeded. → by column."""
+    if quick:
+        small = photo(640, 480)
+        contents = {"640x480.jpg": jpeg(small), "640x480.png": png(small), "640x480.webp": _webp(small)}
+    else:
+        middle, large = photo(1920, 1280), photo(4000, 3000)
+        contents = {
+            "1920x1280.jpg": jpeg(middle),
+            "1920x1280-progressive.jpg": jpeg(middle, progressive=True),
+            "12mp.jpg": jpeg(large),
+            "12mp-progressive.jpg": jpeg(large, progressive=True),
+            "24mp.jpg": jpeg(photo(6000, 4000)),
+            "1920x1280.png": png(middle),
+            "1920x1280.webp": _webp(middle),
+        }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in contents}
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=85)
+    return buffer.getvalue()
+
+
+def run(out: Path, *, quick: bool) -> None:
+    console = Console()
+    peers = [OURS, *(peer for peer in PEERS if peer.is_installed)]
+    for peer in PEERS:
+        if not peer.is_installed:
+            console.print(f"{peer.name} is not installed; scripts/bench peers installs it", style="dim")
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        pictures = make_pictures(folder, quick=quick)
+        found, versions = _take_turns(console, peers, pictures, folder, rounds=1 if quick else ROUNDS)
+        if REFERENCE.is_installed:
+            _judge(peers, pictures, folder, found)
+    for picture in pictures:
+        console.print(_table(picture, [(peer.name, found[peer.name, picture]) for peer in peers if (peer.name, picture) in found]))
+    rows = [
+        {
+            "picture": picture,
+            "contender": name,
+            "version": versions[name],
+            "cpu_ms": measured.cpu,
+            "wall_ms": measured.wall,
+            "rss_bytes": measured.rss_bytes,
+            "psnr_db": measured.psnr,
+            "ratio": measured.cpu / found[OURS.name, picture].cpu,
+        }
+        for (name, picture), measured in found.items()
+    ]
+    console.print(f"Written: {write_results(out, 'engine', rows, x='picture', y='cpu_ms', by='contender')}")
+
+
+def _take_turns(
+    console: Console, peers: list[Peer], pictures: dict[str, Path], folder: Path, rounds: int
+) -> tuple[dict[tuple[str, str], Measured], dict[str, str]]:
+    pairs = [(peer, picture) for picture, path in pictures.items() for peer in peers if path.suffix in peer.reads]
+    found = {(peer.name, picture): Measured() for peer, picture in pairs}
+    counts: dict[tuple[str, str], int] = {}
+    versions: dict[str, str] = {}
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("engine", total=rounds * len(pairs))
+        for _ in range(rounds):
+            for peer, picture in pairs:
+                progress.update(task, description=f"{picture} {peer.name}")
+                key = (peer.name, picture)
+                result = folder / f"{peer.name}-{picture}.jpg"
+                said = json.loads(installed.run(peer, pictures[picture], result, counts.get(key, 3)))
+                versions[peer.name] = said["version"]
+                # So many that a turn takes about a second, whoever's it is.
+                counts[key] = max(3, min(200, round(SECONDS_PER_TURN * 1000 / max(1.0, statistics.median(said["wall_ms"])))))
+                measured = found[key]
+                measured.cpu_ms += said["cpu_ms"]
+                measured.wall_ms += said["wall_ms"]
+                measured.rss_bytes = max(measured.rss_bytes, said["rss_bytes"])
+                progress.advance(task)
+    return found, versions
+
+
+def _judge(peers: list[Peer], pictures: dict[str, Path], folder: Path, found: dict[tuple[str, str], Measured]) -> None:
+    """The floor does not reduce; so there is nothing to judge."""
+    for picture, path in pictures.items():
+        names = {}
+        for peer in peers:
+            if (peer.name, picture) in found and peer.name != "floor":
+                result = folder / f"{peer.name}-{picture}.png"
+                installed.run(peer, path, result, 1)
+                names[result.name] = peer.name
+        decibels = json.loads(installed.run(REFERENCE, path, *(folder / name for name in names)))
+        for name, peer_name in names.items():
+            found[peer_name, picture].psnr = decibels[name]
+
+
+def _table(picture: str, measured: list[tuple[str, Measured]]) -> Table:
+    table = Table(title=picture, title_justify="left")
+    for name in ("contender", "CPU ms", "wall ms", "CPU, ours = 1", "peak RSS MB", "PSNR dB"):
+        table.add_column(name, justify="left" if name == "contender" else "right")
+    ours = measured[0][1].cpu
+    for name, one in measured:
+        psnr = "" if one.psnr is None else f"{one.psnr:.1f}"
+        table.add_row(name, f"{one.cpu:.1f}", f"{one.wall:.1f}", f"{one.cpu / ours:.2f}", f"{one.rss_bytes / 1e6:.0f}", psnr)
+    return table

@@ -1,0 +1,18 @@
+"""This service's own engine, as a worker's child process runs it."""
+
+from importlib.metadata import version
+
+from measure import PICTURE, RESULT, measured
+
+from common.formats import Limits
+from worker.imaging import render_file
+
+LIMITS = Limits(pixels=50_000_000, frames=300, total_pixels=200_000_000)
+FORMAT = {".jpg": "jpeg", ".png": "png"}[RESULT.suffix]
+
+
+def work() -> None:
+    render_file(PICTURE, RESULT, f"resize:800|grayscale|format:{FORMAT}", LIMITS)
+
+
+measured(work, f"image-processor {version('image-processor')}")
