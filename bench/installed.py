@@ -10,10 +10,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent / "peers"
 ROOT = Path(__file__).parent.parent
-CACHE = Path(
-    os.environ.get("IMAGE_PROCESSOR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "image-processor"
-)
-HOME = CACHE / "bench"
+CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+HOME = Path(os.environ.get("IMAGE_PROCESSOR_CACHE") or CACHES / "image-processor") / "bench"
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,7 @@ class Peer:
 
     @property
     def is_installed(self) -> bool:
-        program, *arguments = self.command
-        return shutil.which(program) is not None and (HOME / self.name / "installed").exists()
+        return shutil.which(self.command[0]) is not None and (HOME / self.name / "installed").exists()
 
 
 def _run(*command: str | Path, folder: Path | None = None) -> None:
@@ -93,7 +90,7 @@ def install(peer: Peer) -> str | None:
     return None
 
 
-def run(peer: Peer, *arguments: str | Path) -> str:
+def run(peer: Peer, *arguments: str | Path | int) -> str:
     """→ its standard output."""
     ended = subprocess.run(
         [*peer.command, *map(str, arguments)], env=os.environ | peer.environment, capture_output=True, text=True, check=False
