@@ -1,8 +1,10 @@
 """The render pool on real child processes: what goes wrong with one picture stays with that picture."""
 
 import asyncio
+import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -42,6 +44,8 @@ def _obey(source: Path, target: Path, text: str, limits: Limits) -> Rendered:
             _wait_for(source.with_name("go"))
         case "hog":
             _ = [bytearray(1 << 24) for _ in range(1 << 6)]
+        case "reuse":
+            target.write_text(str(_page_faults_of_reuse()), encoding="ascii")
         case "exit":
             os._exit(3)
         case "bug":
@@ -54,6 +58,14 @@ class _TwoArguments(Exception):
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(one)
+
+
+def _page_faults_of_reuse() -> int:
+    """Of taking 48 MiB, as much as a large picture, for the second time."""
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        bytearray(b"\1") * (48 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def _wait_for(file: Path) -> None:
@@ -147,6 +159,15 @@ async def test_three_hundred_frames_are_rendered_within_a_quarter_of_a_child_s_m
     with Image.open(tmp_path / "target") as result:
         assert (rendered.width, rendered.height) == result.size == (499, 499)
         assert getattr(result, "n_frames", 1) == 300
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="it is glibc's")
+async def test_a_child_keeps_its_memory_for_the_next_picture(tmp_path: Path) -> None:
+    async with _open() as render:
+        await render(tmp_path / "reuse")
+
+    # 12,288 pages, where the memory was given back in between
+    assert int((tmp_path / "reuse.target").read_text(encoding="ascii")) < 100
 
 
 @pytest.mark.parametrize("fault", ["exit", "bug"])
