@@ -35,6 +35,9 @@ off_by = st.sampled_from([0, 0, 0, -1, 1])
 keys = st.none() | st.builds(IdempotencyKey, text=st.sampled_from("kl"), fingerprint=st.sampled_from("12"))
 
 
+ERRORS = ("first_error", "last_error")
+
+
 class Histories(RuleBasedStateMachine):
     template: Path
     ids = Bundle("ids")
@@ -47,6 +50,7 @@ class Histories(RuleBasedStateMachine):
         self.sql: SqlImageStore
         self.seen: dict[UUID, Image] = {}
         self.deleted: set[UUID] = set()
+        self.redriven: set[UUID] = set()
 
     @initialize()
     def open(self) -> None:
@@ -124,6 +128,21 @@ class Histories(RuleBasedStateMachine):
         self.same(lambda store: store.fail(image_id, attempt, FAILURE, due_in))
 
     @rule(image_id=ids)
+    def redrive(self, image_id: UUID) -> None:
+        if self.same(lambda store: store.redrive(image_id)):
+            self.redriven.add(image_id)
+
+    @rule(image_id=ids, due_in=durations)
+    def revoke(self, image_id: UUID, due_in: timedelta) -> None:
+        self.same(lambda store: store.revoke(image(id=image_id), due_in))
+
+    @rule(owner=owners, due_in=durations)
+    def revoke_what_was_never_added(self, owner: str, due_in: timedelta) -> None:
+        new = image(owner=owner)
+        assert self.same(lambda store: store.revoke(new, due_in)) is None
+        self.deleted.add(new.id)
+
+    @rule(image_id=ids)
     def settle(self, image_id: UUID) -> None:
         self.same(lambda store: store.settle(image_id))
 
@@ -161,15 +180,17 @@ class Histories(RuleBasedStateMachine):
             before = self.seen.get(image_id, row)
             assert row.version >= before.version
             assert row.attempts >= before.attempts
-            # what a reader sees has another version, and what is final stays
-            assert row.version > before.version or replace(row, outages=before.outages) == before
-            assert not before.status.is_final or row == before
+            # what a reader sees has another version, and what is final stays, unless it is sent again
+            hidden = {name: getattr(before, name) for name in ("outages", *ERRORS)}
+            assert row.version > before.version or replace(row, **hidden) == before
+            assert not before.status.is_final or row == before or image_id in self.redriven
         self.seen = now
 
 
 def _timeless(answer: Any) -> Any:
     if isinstance(answer, Image):
-        return replace(answer, updated_at=EPOCH, completed_at=answer.completed_at and EPOCH)
+        errors = {name: replace(error, at=EPOCH) for name in ERRORS if (error := getattr(answer, name)) is not None}
+        return replace(answer, updated_at=EPOCH, completed_at=answer.completed_at and EPOCH, **errors)
     return [_timeless(row) for row in answer] if isinstance(answer, list) else answer
 
 

@@ -186,23 +186,27 @@ async def test_the_dead_letter_of_a_failed_image_says_why(world: World) -> None:
     # then
     [dead] = await world.dead_letters()
     assert dead.job == Job(image_id=image.id, request_id=image.request_id)
-    assert dead.headers == {
-        "x-failure-code": "memory-limit",
-        "x-failure-detail": "Too big – sorry.",
-        "x-attempts": 3,
-        "x-failed-at": image.updated_at.isoformat(),
-        "x-first-error": "The object store was away.",
-        "x-first-error-at": "2026-01-02T03:04:05+00:00",
-        "x-last-error": "Too big – sorry.",
-        "x-last-error-at": "2026-01-02T03:05:05+00:00",
-    }
+    assert (
+        dead.headers.items()
+        >= {
+            "x-failure-code": "memory-limit",
+            "x-failure-detail": "Too big – sorry.",
+            "x-attempts": 3,
+            "x-failed-at": image.updated_at.isoformat(),
+            "x-first-error": "The object store was away.",
+            "x-first-error-at": "2026-01-02T03:04:05+00:00",
+            "x-last-error": "Too big – sorry.",
+            "x-last-error-at": "2026-01-02T03:05:05+00:00",
+        }.items()
+    )
 
 
 async def test_the_dead_letter_of_an_image_that_failed_at_once_names_no_error_before(world: World) -> None:
     await world.queue.publish_dead(failed_image(first_error=None, last_error=None))
 
     [dead] = await world.dead_letters()
-    assert set(dead.headers) == {"x-failure-code", "x-failure-detail", "x-attempts", "x-failed-at"}
+    assert dead.headers["x-failure-code"] == "memory-limit"
+    assert not [name for name in dead.headers if "error" in name]
 
 
 async def test_no_more_than_the_capacity_is_unsettled(world: World) -> None:

@@ -57,7 +57,7 @@ async def checked(url: str) -> None:
 async def test_up_down_and_up_again(url: str) -> None:
     await asyncio.to_thread(upgrade, url)
     assert await on(url, current_revision) == head_revision()
-    assert await on(url, _tables) == {"alembic_version", "idempotency_keys", "images"}
+    assert await on(url, _tables) == {"alembic_version", "idempotency_keys", "images", "turns"}
 
     await on(url, lambda connection: command.downgrade(config_for(connection), "base"))
     assert await on(url, current_revision) is None
@@ -163,11 +163,17 @@ async def test_an_empty_database_is_refused_with_what_to_do(url: str) -> None:
     )
 
 
-async def test_another_revision_is_refused_and_a_later_one_left_alone(url: str) -> None:
+async def test_an_earlier_revision_is_refused_with_what_to_do(url: str) -> None:
+    await on(url, lambda connection: command.upgrade(config_for(connection), "0001"))
+    with pytest.raises(NotMigrated, match=r"found 0001.*image-processor migrate"):
+        await checked(url)
+
+
+async def test_a_later_revision_is_worked_with_and_left_alone(url: str) -> None:
+    """A program that is being replaced goes on beside the new one."""
     await asyncio.to_thread(upgrade, url)
     await on(url, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(NotMigrated, match="found 9999"):
-        await checked(url)
+    await checked(url)
     with pytest.raises(NotMigrated, match="later version"):
         await asyncio.to_thread(upgrade, url)
     assert await on(url, current_revision) == "9999"
@@ -232,7 +238,8 @@ def _plain(sql: str) -> str:
 
 
 # As the first revision makes it.
-_FIRST_IMAGES = table("images", *(column(each.name, each.type) for each in IMAGES.c if each.name != "deleted"))
+_LATER = ("deleted", "forgiven", "first_error", "first_error_at", "last_error", "last_error_at")
+_FIRST_IMAGES = table("images", *(column(each.name, each.type) for each in IMAGES.c if each.name not in _LATER))
 
 
 def _insert_images(connection: Connection) -> None:
@@ -240,7 +247,7 @@ def _insert_images(connection: Connection) -> None:
     time = datetime(2026, 1, 2, 3, 4, 7, 123_456, tzinfo=UTC)
     for filename in (*ImageStatus, "dead letter to send"):
         row = new_row(image(filename=str(filename), size_bytes=5_000_000_000)) | {"attempts": 2, "outages": 1, "version": 7}
-        del row["deleted"]
+        del row["deleted"], row["forgiven"]
         match filename:
             case ImageStatus.COMPLETED:
                 row |= {"status": filename, "result_key": "a/2", "result_size_bytes": 4_000_000_000, "completed_at": time}

@@ -1,6 +1,7 @@
 """Carrying out a job: the row ends in its next state, whatever goes wrong on the way."""
 
 import asyncio
+import dataclasses
 from contextlib import suppress
 from datetime import timedelta
 from itertools import count
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 
 from common.errors import PictureRefused, RenderInterrupted, Unavailable
-from common.images import FailureCode, Image, ImageStatus, RetryPolicy
+from common.images import FailureCode, Image, ImageStatus, Priority, RetryPolicy
 from common.messages import Job
 from common.ports import Bucket
-from common.usecases.dispatch_due import dispatch_due, dispatch_until_none_is_due
+from common.usecases.dispatch_due import BATCH, HOLD, dispatch_due, dispatch_until_none_is_due
 from common.usecases.process_image import ProcessPolicy, process_image
 from tests import world as worlds
 from tests.builders import image
@@ -221,14 +222,41 @@ async def test_a_dead_letter_that_could_not_be_sent_is_sent_by_the_dispatcher(
 async def test_the_dispatcher_publishes_what_is_due_and_marks_it_queued(world: World) -> None:
     await world.images.make_all_due()
 
-    assert await dispatch_due(world.ports, DISPATCH) == 1
+    await dispatch_due(world.ports, DISPATCH)
 
     image = await world.images.get(world.image.id)
     assert image is not None
     assert image.status is ImageStatus.QUEUED
-    assert await dispatch_due(world.ports, DISPATCH) == 0
+    assert await world.images.take_due(10, timedelta(0)) == []
     delivery = await anext(world.queue.deliveries(1))
     assert str(world.image.id) in delivery.body.decode()
+
+
+async def test_a_queue_that_takes_nothing_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given more than enough that is due before anything of high priority, and goes to a full queue
+    normal = dataclasses.replace(world.upload, priority=Priority.NORMAL)
+    for _ in range(BATCH // 2):
+        await world.submit(normal)
+    world.let_pass(timedelta(seconds=1))
+    await world.submit()
+    asked: list[Priority] = []
+
+    async def full(job: Job, priority: Priority) -> None:
+        asked.append(priority)
+        if priority is Priority.NORMAL:
+            raise Unavailable("queue", "full")
+
+    monkeypatch.setattr(world.queue, "publish", full)
+    await world.images.make_all_due()
+
+    # when
+    await dispatch_until_none_is_due(world.ports, DISPATCH)
+
+    # then, and the full queue was not asked again and again
+    assert await world.images.take_due(2 * BATCH, timedelta(0)) == []
+    assert (asked.count(Priority.HIGH), asked.count(Priority.NORMAL)) == (2, 1)
+    world.let_pass(HOLD)
+    assert {image.priority for image in await world.images.take_due(2 * BATCH, timedelta(0))} == {Priority.NORMAL}
 
 
 async def test_a_picture_whose_workers_all_died_ends_as_failed(world: World) -> None:
@@ -254,12 +282,13 @@ async def test_an_outage_while_dispatching_loses_nothing(world: World, monkeypat
         raise Unavailable("queue", "away")
 
     monkeypatch.setattr(world.queue, "publish", away)
-    with pytest.raises(Unavailable):
-        await dispatch_due(world.ports, DISPATCH)
+    await dispatch_until_none_is_due(world.ports, DISPATCH)
     monkeypatch.undo()
 
-    await world.images.make_all_due()
-    assert await dispatch_due(world.ports, DISPATCH) == 1
+    world.let_pass(HOLD)
+    await dispatch_until_none_is_due(world.ports, DISPATCH)
+    delivery = await anext(world.queue.deliveries(1))
+    assert str(world.image.id) in delivery.body.decode()
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

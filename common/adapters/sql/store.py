@@ -202,8 +202,9 @@ class SqlImageStore(Database):
     async def check(self) -> None:
         async with self.connected() as connection:
             found = await connection.run_sync(current_revision)
-        # A later revision works with this program, which it will replace: see migrations/script.py.mako.
-        if found is None or found < (need := head_revision()):
+        need = head_revision()
+        # With a later revision this program still works: see migrations/script.py.mako.
+        if found is None or found < need:
             raise NotMigrated(
                 f"The database is not migrated (found {found or 'nothing'}, need {need}); run: image-processor migrate"
             )
