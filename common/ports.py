@@ -157,6 +157,9 @@ class BlobStore(Protocol):
     async def delete(self, bucket: Bucket, key: str) -> None:
         """The object is gone; no error where it was not there."""
 
+    def keys(self, bucket: Bucket) -> AsyncGenerator[str, None]:
+        """Every key, in the order of their bytes. What is stored or deleted meanwhile may be there or not."""
+
     def link(self, bucket: Bucket, key: str, content_type: str, disposition: str) -> str | None:
         """A presigned URL for whoever has it, good for LINK_SECONDS, which answers with that type and Content-Disposition. Signing
         asks nobody. None where the store cannot be reached by clients."""

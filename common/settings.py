@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     shutdown_seconds: float = Field(40, gt=0, description="time for what runs to finish after SIGTERM")
     service_timeout_seconds: float = Field(10, gt=0, description="time limit of one call to a service")
 
+    sweep_interval_seconds: float = Field(3600, gt=0, description="how often one worker looks for objects that no image has")
+    sweep_grace_seconds: float = Field(3600, gt=0, description="such an object is removed when it is still one after this time")
+    retention_days: float | None = Field(None, gt=0, description="images are deleted this long after their upload; default: never")
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="with auto, text on a terminal and JSON elsewhere")
 

@@ -1,7 +1,7 @@
 """Small stand-ins that keep the ports' promises in memory, for tests without services. The contract suites hold them to it."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -260,6 +260,10 @@ class FakeBlobStore:
                 yield content[start : start + CHUNK_BYTES]
 
         yield Blob(size_bytes=len(content), chunks=chunks())
+
+    async def keys(self, bucket: Bucket) -> AsyncGenerator[str, None]:
+        for key in sorted(key for place, key in self.objects if place is bucket):
+            yield key
 
     async def delete(self, bucket: Bucket, key: str) -> None:
         self.objects.pop((bucket, key), None)

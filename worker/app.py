@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
 from common.images import RetryPolicy
 from common.messages import Job
@@ -16,11 +17,15 @@ from common.settings import Settings
 from common.telemetry import log
 from common.usecases.delete_image import finish_due_deletions
 from common.usecases.dispatch_due import DispatchPolicy, dispatch_until_none_is_due
+from common.usecases.keep_in_order import UpkeepPolicy, keep_in_order
 from common.usecases.process_image import ProcessPolicy, process_image
 from common.usecases.wait_for_database import sleep_or_stop, wait_for_database
 from worker.consume import consume
 from worker.health import create_health_app
 from worker.pool import RenderPool
+
+# How often a worker asks whether it is its turn with what is done now and then.
+LONGEST_TICK_SECONDS = 30.0
 
 
 async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, with_health: bool = True) -> None:
@@ -34,9 +39,12 @@ async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, w
             listener = listen(settings.worker_host, settings.worker_port, "WORKER_PORT")
             tasks.create_task(serve(create_health_app(ports), listener, drained, 1))
         policy = DispatchPolicy(stale_after=timedelta(seconds=settings.stale_seconds), retry=retry_policy(settings))
-        tasks.create_task(_repeat(settings, stop, lambda: dispatch_until_none_is_due(ports, policy)))
+        tasks.create_task(_repeat(stop, settings.dispatch_interval_seconds, lambda: dispatch_until_none_is_due(ports, policy)))
         # On its own: an object store that is away holds up deletions, and nothing else.
-        tasks.create_task(_repeat(settings, stop, lambda: finish_due_deletions(ports)))
+        tasks.create_task(_repeat(stop, settings.dispatch_interval_seconds, lambda: finish_due_deletions(ports)))
+        upkeep, pause = upkeep_policy(settings), partial(_pause, stop)
+        often = min(LONGEST_TICK_SECONDS, settings.sweep_interval_seconds / 2)
+        tasks.create_task(_repeat(stop, often, lambda: keep_in_order(ports, upkeep, pause)))
         try:
             await _consume(settings, ports, renderer, stop)
         finally:
@@ -57,11 +65,24 @@ async def _consume(settings: Settings, ports: Ports, renderer: RenderPool, stop:
     await consume(ports.jobs, handle, capacity, stop, settings.shutdown_seconds)
 
 
-async def _repeat(settings: Settings, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+async def _repeat(stop: asyncio.Event, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     while not stop.is_set():
         await work()
         # Jitter, so that many workers do not ask at the same moment.
-        await sleep_or_stop(stop, settings.dispatch_interval_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
+        await sleep_or_stop(stop, seconds * random.uniform(0.5, 1.5))  # noqa: S311 - guards nothing
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> bool:
+    await sleep_or_stop(stop, seconds)
+    return not stop.is_set()
+
+
+def upkeep_policy(settings: Settings) -> UpkeepPolicy:
+    return UpkeepPolicy(
+        sweep_every=timedelta(seconds=settings.sweep_interval_seconds),
+        grace=timedelta(seconds=settings.sweep_grace_seconds),
+        keep_for=timedelta(days=settings.retention_days) if settings.retention_days else None,
+    )
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

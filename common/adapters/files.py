@@ -94,6 +94,21 @@ class FileBlobStore:
 
         await self._call(remove)
 
+    async def keys(self, bucket: Bucket) -> AsyncGenerator[str, None]:
+        root = self._root / bucket
+        for name in await self._call(lambda: _names(root)):
+            if not name.endswith("/"):
+                yield name
+                continue
+            try:
+                inside = await self._call(partial(_names, root / name))
+            except Unavailable as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                continue  # a delete has just emptied it
+            for inner in inside:
+                yield f"{name}{inner}"
+
     def link(self, bucket: Bucket, key: str, content_type: str, disposition: str) -> str | None:
         return None
 
@@ -166,6 +181,12 @@ class FileBlobStore:
             return await run_to_end(None, call)
         except OSError as error:
             raise Unavailable("object store", f"{type(error).__name__}: {error}") from error
+
+
+def _names(folder: Path) -> list[str]:
+    """In the order of the keys they begin; a folder's name ends with a slash."""
+    with os.scandir(folder) as entries:
+        return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
 
 
 def _sync(folder: Path) -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -35,6 +36,8 @@ from common.ports import LINK_SECONDS, Blob, Bucket
 T = TypeVar("T")
 
 CHUNK_BYTES = 64 * 1024
+# Keys in one answer: as many as the store gives at a time.
+LISTED = 1000
 NO_OBJECT = "NoSuchKey"
 NO_BUCKET = "NoSuchBucket"
 MADE_MEANWHILE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
@@ -147,6 +150,13 @@ class MinioBlobStore:
                     raise
 
         await self._call(remove)
+
+    async def keys(self, bucket: Bucket) -> AsyncGenerator[str, None]:
+        # Asks the store for the next page whenever one is used up.
+        objects = self._client.list_objects(bucket, recursive=True)
+        while batch := await self._call(lambda: [str(found.object_name) for found in islice(objects, LISTED)]):
+            for key in batch:
+                yield key
 
     def link(self, bucket: Bucket, key: str, content_type: str, disposition: str) -> str | None:
         if self._public is None:
