@@ -1,8 +1,8 @@
 """Remove what nothing refers to: idempotency keys whose time is over, and objects that no row names.
 
 Both buckets are walked beside the rows, all in the order of their ids, in bounded memory. What no row names is looked at again
-after a grace, which passes on this process's monotonic clock: no clock of any machine decides about deleting, and no upload takes that
-long from its object to its row. An object is superfluous where there is no row, or where the row is final and names another.
+after a grace, which passes on this process's monotonic clock: no clock of any machine decides about deleting, and no upload takes
+that long from its object to its row. An object is superfluous where there is no row, or where the row is final and names another.
 
 Never removes a row. One whose object is gone is counted and logged: it is the store that is to be looked after then, since a wrong
 mount or an empty disk looks just like that. For the same reason nothing is removed where the database knows hardly anything of what
