@@ -46,7 +46,7 @@ def become_child(parent: int, memory_bytes: int) -> None:
     """Runs first in each child, which was born with SIGTERM and SIGINT blocked (see pool.py)."""
     _leave_the_group()
     _die_with(parent)
-    _keep_freed_memory()
+    keep_freed_memory()
     _limit_memory(memory_bytes)
 
 
@@ -67,7 +67,7 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """For the next picture: by default glibc gives a picture's memory back at once, and the kernel has to clear it again for the
     next, page by page. What is larger than most pictures need goes back all the same. Elsewhere than with glibc nothing happens."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
