@@ -34,7 +34,7 @@ def stored(world: World) -> Image:
 
 
 def is_empty(world: World) -> bool:
-    return not world.images.rows and not world.blobs.objects
+    return all(row.image.deleted for row in world.images.rows.values()) and not world.blobs.objects
 
 
 async def test_an_accepted_upload(world: World) -> None:
