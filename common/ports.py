@@ -213,13 +213,29 @@ class JobSource(Protocol):
         settled."""
 
 
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The cache knows nothing. `permit`: what lets its reader put what it reads from the rows *after* having it."""
+
+    permit: str
+
+
 class StatusCache(Protocol):
-    """A copy of rows for readers, which may lose entries at any time but never shows a version older than one it was told of."""
+    """A copy of rows for readers, which may lose entries at any time but never shows a version older than one it was told of.
 
-    async def get(self, image_id: UUID) -> Image | None: ...
+    Everybody who misses at a time gets the same permit. It is void as soon as the image is invalidated, or the cache forgets it: so
+    a reader that stood still, for however long, cannot put back what has changed since, whatever the cache has lost meanwhile. And
+    of those who hold the same permit none can put an older version over a newer one; so, as a reader puts what it has read before
+    it answers, nobody who asks later is answered with less. (Source of the idea: leases in Nishtala et al., "Scaling Memcache at
+    Facebook", NSDI 2013, section 3.2.1.)
 
-    async def put(self, image: Image) -> None:
-        """Refused silently where a newer version, or an invalidation by a newer version, is known."""
+    Where an invalidation is lost because the cache is away, an entry that was there shows until it expires, in a few seconds."""
+
+    async def get(self, image_id: UUID) -> Image | Miss: ...
+
+    async def put(self, image: Image, permit: str) -> None:
+        """Where a newer version is known, nothing happens. Where the permit is void, older ones are refused from now on all the
+        same: the reader is about to show this one."""
 
     async def invalidate(self, image_id: UUID, version: int) -> None:
         """Forgets the entry and, for a while, refuses any older than `version`."""

@@ -13,6 +13,7 @@ from common.processing import Processing, parse
 from common.usecases.dispatch_due import DispatchPolicy
 from common.usecases.process_image import ProcessPolicy, process_image
 from common.usecases.submit_upload import FIRST_DISPATCH, Upload, submit_upload
+from tests.caches import known
 from tests.fakes import FakeBlobStore, FakeImageStore, FakeRenderer, FakeTokenVerifier
 
 ALICE, BOB = Principal(subject="alice"), Principal(subject="bob")
@@ -111,4 +112,4 @@ class World:
         found = ["row"] if image.id in self.images.rows else []
         found += [f"key {text}" for (_, text), key in self.images.keys.items() if key.image_id == image.id]
         found += [f"{bucket}/{key}" for bucket, key in self.blobs.objects if key.startswith(str(image.id))]
-        return found + (["cache"] if await self.cache.get(image.id) else [])
+        return found + (["cache"] if await known(self.cache, image.id) else [])

@@ -6,8 +6,10 @@ from common.images import Image
 FINAL_SECONDS = 600
 # An invalidation that was lost while the cache was away shows an old state for this long at most.
 CHANGING_SECONDS = 5
-# Longer than any reader takes from reading the row to writing the cache.
+# So that a late invalidation by an older version, or a late reader of one, is known for what it is.
 INVALIDATED_SECONDS = 60
+# A reader that takes longer from the cache to the row and back does not put what it has read.
+PERMITTED_SECONDS = 10
 
 
 def lifetime_seconds(image: Image) -> int:

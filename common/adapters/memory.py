@@ -1,6 +1,7 @@
 """In-process adapters for the embedded mode. What they hold is gone with the process; the rows bring it back."""
 
 import asyncio
+import secrets
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -9,20 +10,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from common.adapters.freshness import INVALIDATED_SECONDS, lifetime_seconds
+from common.adapters.freshness import INVALIDATED_SECONDS, PERMITTED_SECONDS, lifetime_seconds
 from common.adapters.priorities import PriorityBuffer
 from common.adapters.waiting import Waiting
 from common.images import Image, Priority
 from common.messages import Job, dead_letter_headers, encode
-from common.ports import Delivery, Subscription
+from common.ports import Delivery, Miss, Subscription
 
 
 class _Entry(NamedTuple):
-    """`image` is None after an invalidation."""
+    """`image` is None after an invalidation, and where nothing was ever known; then there may be a permit."""
 
     version: int
     image: Image | None
     expires_at: float
+    permit: str | None = None
 
 
 class MemoryStatusCache:
@@ -33,15 +35,29 @@ class MemoryStatusCache:
         self._capacity = capacity
         self._entries: dict[UUID, _Entry] = {}
 
-    async def get(self, image_id: UUID) -> Image | None:
-        entry = self._known(image_id)
-        return entry.image if entry else None
+    async def get(self, image_id: UUID) -> Image | Miss:
+        known = self._known(image_id)
+        if known is not None and known.image is not None:
+            return known.image
+        permit = (known.permit if known else None) or secrets.token_hex(8)
+        expires_at = max(known.expires_at if known else 0.0, self._clock() + PERMITTED_SECONDS)
+        self._write(image_id, _Entry(known.version if known else 0, None, expires_at, permit))
+        return Miss(permit)
 
-    async def put(self, image: Image) -> None:
-        self._write(image.id, _Entry(image.version, image, self._clock() + lifetime_seconds(image)))
+    async def put(self, image: Image, permit: str) -> None:
+        known = self._known(image.id)
+        if known is not None and (known.version > image.version or known.image == image):
+            return
+        if known is not None and (known.image is not None or known.permit == permit):
+            self._write(image.id, _Entry(image.version, image, self._clock() + lifetime_seconds(image)))
+        else:
+            permit_of_others = known.permit if known else None
+            self._write(image.id, _Entry(image.version, None, self._clock() + INVALIDATED_SECONDS, permit_of_others))
 
     async def invalidate(self, image_id: UUID, version: int) -> None:
-        self._write(image_id, _Entry(version, None, self._clock() + INVALIDATED_SECONDS))
+        known = self._known(image_id)
+        if known is None or known.version <= version:
+            self._write(image_id, _Entry(version, None, self._clock() + INVALIDATED_SECONDS))
 
     async def check(self) -> None:
         return
@@ -51,9 +67,6 @@ class MemoryStatusCache:
         return entry if entry and self._clock() < entry.expires_at else None
 
     def _write(self, image_id: UUID, entry: _Entry) -> None:
-        known = self._known(image_id)
-        if known and known.version > entry.version:
-            return
         self._entries.pop(image_id, None)
         self._entries[image_id] = entry
         if len(self._entries) > self._capacity:

@@ -6,8 +6,6 @@ stores a result, finds no row to name it, and removes it.
 
 Does not promise that
 - the cache shows nothing before it is told: next, or by the loop, where this process ends or the cache is away at that moment;
-- the cache shows nothing where a reader stood still between reading the row and writing the cache for longer than the cache
-  remembers an invalidation: what that one wrote shows until it expires. The content is gone all the same;
 - no object is left where a worker is killed, or cut off from the object store, right after it stored the result of an image that
   had been removed meanwhile: nobody knows of that object, and the sweeper takes it.
 """

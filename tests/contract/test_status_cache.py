@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from common.adapters.memory import MemoryStatusCache
 from common.adapters.redis import RedisLink, RedisStatusCache
 from common.images import Failure, FailureCode, Image, ImageStatus, Result
-from common.ports import StatusCache
+from common.ports import Miss, StatusCache
 from tests.builders import image
+from tests.caches import known, permit_for, remember
 
 
 class Clock:
@@ -25,10 +26,11 @@ class Clock:
 
 @dataclass
 class Cache:
-    """`seconds_left`: how much longer the cache knows anything about the image."""
+    """`seconds_left`: how much longer the cache knows anything about the image; `forget`: makes it know nothing."""
 
     port: StatusCache
     seconds_left: Callable[[UUID], Awaitable[float]]
+    forget: Callable[[UUID], Awaitable[object]]
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -44,7 +46,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
             milliseconds: int = await client.pttl(f"image:{image_id}")
             return milliseconds / 1000
 
-        yield Cache(RedisStatusCache(link), left)
+        yield Cache(RedisStatusCache(link), left, lambda image_id: client.delete(f"image:{image_id}"))
     await link.close()
 
 
@@ -53,21 +55,12 @@ def in_memory() -> Cache:
     cache = MemoryStatusCache(clock)
 
     async def left(image_id: UUID) -> float:
-        """Found by going through time: an entry is known while an older version is refused."""
-        start = clock.now
-        probe = replace(image(id=image_id), version=-1)
-        try:
-            while clock.now < start + 1000:
-                before = await cache.get(image_id)
-                await cache.put(probe)
-                if await cache.get(image_id) == probe and before != probe:
-                    return clock.now - start
-                clock.now += 0.5
-            return float("inf")
-        finally:
-            clock.now = start
+        return cache._entries[image_id].expires_at - clock.now
 
-    return Cache(cache, left)
+    async def forget(image_id: UUID) -> None:
+        del cache._entries[image_id]
+
+    return Cache(cache, left, forget)
 
 
 def versions(*numbers: int) -> list[Image]:
@@ -76,7 +69,16 @@ def versions(*numbers: int) -> list[Image]:
 
 
 async def test_what_was_never_put_is_a_miss(cache: Cache) -> None:
-    assert await cache.port.get(image().id) is None
+    assert isinstance(await cache.port.get(image().id), Miss)
+
+
+async def test_all_who_miss_have_the_same_permit(cache: Cache) -> None:
+    one, other = image(), image()
+
+    permits = await asyncio.gather(*(permit_for(cache.port, one.id) for _ in range(5)))
+
+    assert len(set(permits)) == 1
+    assert permits[0] != await permit_for(cache.port, other.id)
 
 
 @pytest.mark.parametrize(
@@ -97,70 +99,117 @@ async def test_what_was_never_put_is_a_miss(cache: Cache) -> None:
 async def test_what_was_put_comes_back_the_same(cache: Cache, state: dict[str, object]) -> None:
     put = image(**state)
 
-    await cache.port.put(put)
+    await remember(cache.port, put)
 
     assert await cache.port.get(put.id) == put
 
 
 async def test_images_are_apart(cache: Cache) -> None:
     one, other = image(), image()
-    await cache.port.put(one)
-    await cache.port.put(other)
+    await remember(cache.port, one)
+    await remember(cache.port, other)
 
     await cache.port.invalidate(one.id, 2)
 
-    assert await cache.port.get(one.id) is None
+    assert await known(cache.port, one.id) is None
     assert await cache.port.get(other.id) == other
 
 
 async def test_a_newer_version_replaces_an_older_one_and_never_the_other_way(cache: Cache) -> None:
     second, third, tenth = versions(2, 3, 10)
+    permit = await permit_for(cache.port, third.id)
 
-    await cache.port.put(third)
-    await cache.port.put(second)
+    await cache.port.put(third, permit)
+    await cache.port.put(second, permit)
     assert await cache.port.get(third.id) == third
 
-    await cache.port.put(tenth)
-    await cache.port.put(third)
+    await cache.port.put(tenth, permit)
+    await cache.port.put(third, permit)
     assert await cache.port.get(third.id) == tenth
 
 
 async def test_the_same_version_may_be_put_again(cache: Cache) -> None:
     (third,) = versions(3)
+    permit = await permit_for(cache.port, third.id)
 
-    await cache.port.put(third)
-    await cache.port.put(third)
+    await cache.port.put(third, permit)
+    await cache.port.put(third, permit)
 
     assert await cache.port.get(third.id) == third
+
+
+async def test_without_a_permit_nothing_is_put(cache: Cache) -> None:
+    (third,) = versions(3)
+
+    await cache.port.put(third, "made up")
+    assert await known(cache.port, third.id) is None
+    await cache.port.put(third, "made up")
+    assert await known(cache.port, third.id) is None
 
 
 async def test_a_slow_reader_cannot_put_the_old_state_back(cache: Cache) -> None:
     third, fourth = versions(3, 4)
     # Given a reader that missed and has read version 3 from the rows,
-    assert await cache.port.get(third.id) is None
+    permit = await permit_for(cache.port, third.id)
     # when a worker writes version 4 before the reader gets to put what it read,
     await cache.port.invalidate(third.id, 4)
-    await cache.port.put(third)
+    await cache.port.put(third, permit)
     # then nobody sees version 3,
-    assert await cache.port.get(third.id) is None
+    assert await known(cache.port, third.id) is None
     # and who has read version 4 may put it.
-    await cache.port.put(fourth)
+    await remember(cache.port, fourth)
     assert await cache.port.get(third.id) == fourth
+
+
+async def test_however_slow_a_reader_is_and_whatever_the_cache_has_forgotten(cache: Cache) -> None:
+    third, fourth = versions(3, 4)
+    permit = await permit_for(cache.port, third.id)
+    await cache.port.invalidate(third.id, 4)
+    # what the cache was told is gone: its time is over, or Redis was emptied
+    await cache.forget(third.id)
+
+    await cache.port.put(third, permit)
+    assert await known(cache.port, third.id) is None
+
+    # also where another reader has come meanwhile, and before it has put anything
+    later = await permit_for(cache.port, third.id)
+    await cache.port.put(third, permit)
+    assert await known(cache.port, third.id) is None
+    await cache.port.put(fourth, later)
+    await cache.port.put(third, permit)
+    assert await cache.port.get(third.id) == fourth
+
+
+async def test_a_reader_that_holds_the_same_permit_puts_nothing_older(cache: Cache) -> None:
+    """It may have read the row before another reader did, who has answered already."""
+    third, fourth = versions(3, 4)
+    permits = [await permit_for(cache.port, third.id) for _ in range(2)]
+    await cache.port.put(fourth, permits[0])
+
+    await cache.port.put(third, permits[1])
+
+    assert await cache.port.get(third.id) == fourth
+
+
+async def test_a_permit_is_good_for_ten_seconds(cache: Cache) -> None:
+    new = image()
+    await permit_for(cache.port, new.id)
+    assert 8 < await cache.seconds_left(new.id) <= 10
 
 
 @pytest.mark.parametrize("version", [3, 4])
 async def test_invalidating_forgets_an_entry_that_is_no_newer(cache: Cache, version: int) -> None:
     (third,) = versions(3)
-    await cache.port.put(third)
+    await remember(cache.port, third)
 
     await cache.port.invalidate(third.id, version)
 
-    assert await cache.port.get(third.id) is None
+    assert await known(cache.port, third.id) is None
 
 
 async def test_a_late_invalidation_leaves_the_newer_entry(cache: Cache) -> None:
     (fourth,) = versions(4)
-    await cache.port.put(fourth)
+    await remember(cache.port, fourth)
 
     await cache.port.invalidate(fourth.id, 3)
 
@@ -172,10 +221,10 @@ async def test_a_late_invalidation_does_not_undo_a_newer_one(cache: Cache) -> No
     await cache.port.invalidate(fourth.id, 5)
 
     await cache.port.invalidate(fourth.id, 3)
-    await cache.port.put(fourth)
-    assert await cache.port.get(fourth.id) is None
+    await remember(cache.port, fourth)
+    assert await known(cache.port, fourth.id) is None
 
-    await cache.port.put(fifth)
+    await remember(cache.port, fifth)
     assert await cache.port.get(fourth.id) == fifth
 
 
@@ -183,7 +232,8 @@ async def test_whatever_the_order_the_newest_version_wins(cache: Cache) -> None:
     every = versions(*range(1, 31))
     newest = every[-1]
 
-    await asyncio.gather(*(cache.port.put(version) for version in (*every[::2], *every[::-2], newest)))
+    permit = await permit_for(cache.port, newest.id)
+    await asyncio.gather(*(cache.port.put(version, permit) for version in (*every[::2], *every[::-2], newest)))
 
     assert await cache.port.get(newest.id) == newest
 
@@ -201,14 +251,14 @@ async def test_whatever_the_order_the_newest_version_wins(cache: Cache) -> None:
 async def test_a_state_that_can_change_is_kept_briefly(cache: Cache, status: ImageStatus, seconds: float) -> None:
     put = image(status=status)
 
-    await cache.port.put(put)
+    await remember(cache.port, put)
 
     assert seconds - 2 < await cache.seconds_left(put.id) <= seconds
 
 
 async def test_an_invalidation_is_remembered_for_a_minute(cache: Cache) -> None:
     put = image(status=ImageStatus.COMPLETED)
-    await cache.port.put(put)
+    await remember(cache.port, put)
 
     await cache.port.invalidate(put.id, 2)
 

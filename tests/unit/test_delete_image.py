@@ -19,6 +19,7 @@ from common.ports import Bucket, Ports
 from common.usecases.delete_image import BATCH, GRACE, delete_image, finish_due_deletions
 from common.usecases.dispatch_due import dispatch_until_none_is_due
 from common.usecases.get_image import get_image
+from tests.caches import permit_for
 from tests.disturbed import Disturbed, Failing
 from tests.world import ADMIN, ALICE, BOB, DISPATCH, RETRY, World
 
@@ -118,8 +119,10 @@ async def test_of_two_at_once_one_deletes(world: World) -> None:
 async def test_a_reader_that_read_the_row_before_does_not_bring_it_back(world: World) -> None:
     image = await world.image_in(ImageStatus.COMPLETED)
 
+    permit = await permit_for(world.cache, image.id)
+
     await delete(world, image)
-    await world.cache.put(image)
+    await world.cache.put(image, permit)
 
     await assert_not_found(world, image)
 

@@ -18,6 +18,7 @@ from common.usecases.dispatch_due import BATCH, HOLD, dispatch_due, dispatch_unt
 from common.usecases.process_image import ProcessPolicy, process_image
 from tests import world as worlds
 from tests.builders import image
+from tests.caches import known, permit_for, remember
 from tests.disturbed import Failing
 from tests.world import DISPATCH, LEASE, RETRY, STALE
 
@@ -58,16 +59,17 @@ async def test_a_picture_is_rendered_stored_and_completed(world: World) -> None:
 
 
 async def test_the_cache_never_shows_the_state_before(world: World) -> None:
-    await world.cache.put(world.image)
+    permit = await permit_for(world.cache, world.image.id)
+    await world.cache.put(world.image, permit)
 
     image = await world.process_it()
 
-    assert await world.cache.get(world.image.id) is None
-    await world.cache.put(world.image)
-    assert await world.cache.get(world.image.id) is None, "a slow reader put the old state back"
+    assert await known(world.cache, world.image.id) is None
+    await world.cache.put(world.image, permit)
+    assert await known(world.cache, world.image.id) is None, "a slow reader put the old state back"
     assert image is not None
-    await world.cache.put(image)
-    assert await world.cache.get(image.id) == image
+    await remember(world.cache, image)
+    assert await known(world.cache, image.id) == image
 
 
 async def test_a_job_done_twice_changes_nothing(world: World) -> None:

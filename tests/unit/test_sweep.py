@@ -16,6 +16,7 @@ from common.usecases.delete_image import delete_image, finish_due_deletions
 from common.usecases.expire_images import expire_images
 from common.usecases.keep_in_order import UpkeepPolicy, keep_in_order
 from common.usecases.sweep import FEW, Findings, sweep
+from tests.caches import remember
 from tests.disturbed import Disturbed, Failing
 from tests.world import ALICE, World
 
@@ -256,7 +257,7 @@ async def test_wherever_an_image_is_uploaded_deleted_or_processed_meanwhile_it_k
 
 async def test_images_are_deleted_when_they_were_kept_for_long_enough(world: World) -> None:
     old, unfinished = await world.image_in(ImageStatus.COMPLETED), await world.image_in(ImageStatus.QUEUED)
-    await world.cache.put(old)
+    await remember(world.cache, old)
     world.let_pass(timedelta(days=31))
     young = await world.image_in(ImageStatus.FAILED)
     young = dataclasses.replace(young, created_at=world.now)
