@@ -2,12 +2,17 @@
 # The services as processes of this machine. For each: the ports it takes, how it is launched, when it is ready, and how it
 # is asked to stop. Sourced by scripts/services.
 
+POSTGRES_PORT=$((5432 + SHIFT))
+REDIS_PORT=$((6379 + SHIFT))
+AMQP_PORT=$((5672 + SHIFT)) RABBITMQ_CONSOLE_PORT=$((15672 + SHIFT)) RABBITMQ_METRICS_PORT=$((15692 + SHIFT))
+RABBITMQ_NODES_PORT=$((25672 + SHIFT)) EPMD_PORT=$((4369 + SHIFT))
+MINIO_PORT=$((9000 + SHIFT)) MINIO_CONSOLE_PORT=$((9001 + SHIFT))
 ports_of() {
   case $1 in
-    postgres) say 5432 ;;
-    redis) say 6379 ;;
-    rabbitmq) printf '%s\n' 5672 15672 15692 25672 ;;
-    minio) printf '%s\n' 9000 9001 ;;
+    postgres) say "$POSTGRES_PORT" ;;
+    redis) say "$REDIS_PORT" ;;
+    rabbitmq) printf '%s\n' "$AMQP_PORT" "$RABBITMQ_CONSOLE_PORT" "$RABBITMQ_METRICS_PORT" "$RABBITMQ_NODES_PORT" ;;
+    minio) printf '%s\n' "$MINIO_PORT" "$MINIO_CONSOLE_PORT" ;;
     keycloak) printf '%s\n' 8080 "$KEYCLOAK_MANAGEMENT_PORT" ;;
   esac
 }
@@ -60,60 +65,60 @@ launch_postgres() {
     }
     mv -T "$home/new/data" "$home/data"
   fi
-  for file in "$home/data/postmaster.pid" "$home/run/.s.PGSQL.5432.lock"; do
+  for file in "$home/data/postmaster.pid" "$home/run/.s.PGSQL.$POSTGRES_PORT.lock"; do
     if dead "$(head -n 1 "$file" 2> /dev/null)"; then rm -f "$file"; fi
   done
-  spawn postgres "$home/data" "${AS_POSTGRES[@]}" "$bin/postgres" -D "$home/data" -c listen_addresses=127.0.0.1 -p 5432 -k "$home/run"
+  spawn postgres "$home/data" "${AS_POSTGRES[@]}" "$bin/postgres" -D "$home/data" -c listen_addresses=127.0.0.1 -p "$POSTGRES_PORT" -k "$home/run"
 }
 
 ready_postgres() {
   PGPASSWORD=image_processor PGCONNECT_TIMEOUT=3 timeout 5 \
-    "$(pg_bin)/psql" -X -q -h 127.0.0.1 -p 5432 -U image_processor -d image_processor -c 'SELECT 1' > /dev/null 2>&1
+    "$(pg_bin)/psql" -X -q -h 127.0.0.1 -p "$POSTGRES_PORT" -U image_processor -d image_processor -c 'SELECT 1' > /dev/null 2>&1
 }
 
 # ---------------------------------------------------------------- Redis
 launch_redis() {
-  spawn redis "$STATE/redis/data" redis-server --bind 127.0.0.1 --port 6379 --dir "$STATE/redis/data" --appendonly yes --daemonize no
+  spawn redis "$STATE/redis/data" redis-server --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$STATE/redis/data" --appendonly yes --daemonize no
 }
-ready_redis() { [ "$(timeout 3 redis-cli -h 127.0.0.1 -p 6379 ping 2> /dev/null)" = PONG ]; }
+ready_redis() { [ "$(timeout 3 redis-cli -h 127.0.0.1 -p "$REDIS_PORT" ping 2> /dev/null)" = PONG ]; }
 
 # ---------------------------------------------------------------- RabbitMQ
 launch_rabbitmq() {
   local dir=$STATE/rabbitmq
   # Erlang would start its port mapper by itself, on every address, and leave it running.
-  if command -v epmd > /dev/null && ! port_taken 4369; then
+  if command -v epmd > /dev/null && ! port_taken $EPMD_PORT; then
     mkdir -p "$STATE/epmd"
-    spawn epmd "$STATE/epmd" epmd -address 127.0.0.1 -port 4369
-    await 10 port_taken 4369 || die 'rabbitmq: epmd, which it needs, did not start'
+    spawn epmd "$STATE/epmd" epmd -address 127.0.0.1 -port $EPMD_PORT
+    await 10 port_taken $EPMD_PORT || die 'rabbitmq: epmd, which it needs, did not start'
   fi
-  cat > "$dir/rabbitmq.conf" << 'CONF'
-listeners.tcp.1 = 127.0.0.1:5672
+  cat > "$dir/rabbitmq.conf" << CONF
+listeners.tcp.1 = 127.0.0.1:$AMQP_PORT
 management.tcp.ip = 127.0.0.1
-management.tcp.port = 15672
+management.tcp.port = $RABBITMQ_CONSOLE_PORT
 prometheus.tcp.ip = 127.0.0.1
-prometheus.tcp.port = 15692
+prometheus.tcp.port = $RABBITMQ_METRICS_PORT
 CONF
   echo '[rabbitmq_management,rabbitmq_prometheus].' > "$dir/enabled_plugins"
   # RUNNING_UNDER_SYSTEMD makes the start script become the server, instead of a shell that waits for it, so that the pid is
   # the server's. No busy waiting: it would take from two cores what the others need.
-  spawn rabbitmq "$dir/data" RUNNING_UNDER_SYSTEMD=true ERL_EPMD_ADDRESS=127.0.0.1 \
-    RABBITMQ_NODENAME=image-processor@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_DIST_PORT=25672 \
+  spawn rabbitmq "$dir/data" RUNNING_UNDER_SYSTEMD=true ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$EPMD_PORT \
+    RABBITMQ_NODENAME=image-processor@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_DIST_PORT=$RABBITMQ_NODES_PORT \
     RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$dir/advanced.config" \
     RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" RABBITMQ_MNESIA_BASE="$dir/data" RABBITMQ_LOG_BASE="$dir" RABBITMQ_LOGS=- \
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none' \
     "$(rabbitmq_server)"
 }
 ready_rabbitmq() {
-  get -u guest:guest http://127.0.0.1:15672/api/health/checks/port-listener/5672 && get http://127.0.0.1:15692/metrics
+  get -u guest:guest "http://127.0.0.1:$RABBITMQ_CONSOLE_PORT/api/health/checks/port-listener/$AMQP_PORT" && get "http://127.0.0.1:$RABBITMQ_METRICS_PORT/metrics"
 }
 
 # ---------------------------------------------------------------- MinIO
 prepare_minio() { build_minio; }
 launch_minio() {
   spawn minio "$STATE/minio/data" MINIO_ROOT_USER=minioadmin MINIO_ROOT_PASSWORD=minioadmin MINIO_UPDATE=off \
-    "$MINIO" server --address 127.0.0.1:9000 --console-address 127.0.0.1:9001 "$STATE/minio/data"
+    "$MINIO" server --address "127.0.0.1:$MINIO_PORT" --console-address "127.0.0.1:$MINIO_CONSOLE_PORT" "$STATE/minio/data"
 }
-ready_minio() { get http://127.0.0.1:9000/minio/health/ready && get http://127.0.0.1:9001/; }
+ready_minio() { get "http://127.0.0.1:$MINIO_PORT/minio/health/ready" && get "http://127.0.0.1:$MINIO_CONSOLE_PORT/"; }
 
 # ---------------------------------------------------------------- Keycloak
 REALM=$ROOT/keycloak/ImageProcessor-realm.json

@@ -1,0 +1,178 @@
+"""A second set of real services beside the usual one (`scripts/services --beside`), to be stopped, killed, paused and wiped.
+
+One set at a time on a machine: who comes second waits. All methods block until what they ask for has happened.
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.polling import wait_until
+
+ROOT = Path(__file__).parents[2]
+PORTS = {"postgres": 6432, "redis": 7379, "rabbitmq": 6672, "minio": 10000}
+# Debian's wrapper on PATH changes to the user rabbitmq, who may not read the cookie.
+CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
+RABBITMQ_CONSOLE_PORT, RABBITMQ_EPMD_PORT = 16672, 5369
+
+
+def state_folder() -> Path:
+    """Where `scripts/services --beside` keeps data, logs and the numbers of its processes."""
+    standard = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "image-processor")
+    return Path(os.environ.get("IMAGE_PROCESSOR_CACHE") or standard, "services-beside")
+
+
+def _services(command: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [ROOT / "scripts" / "services", command, "--beside", *arguments], capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, f"scripts/services {command} {arguments}: {done.stdout}{done.stderr}"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One of them. `url`: as the settings want it, of the database, virtual host or number that is there from the start."""
+
+    name: str
+    url: str
+
+    @property
+    def port(self) -> int:
+        return PORTS[self.name]
+
+    @property
+    def log(self) -> Path:
+        return state_folder() / self.name / "log"
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self._processes())
+
+    def start(self) -> None:
+        """Until it answers."""
+        _services("up", self.name)
+
+    def stop(self) -> None:
+        """In good order."""
+        _services("down", self.name)
+
+    def kill(self) -> None:
+        """All its processes at once."""
+        self._send(signal.SIGKILL)
+        # A process of many threads counts as ended before the last of them has let go of its sockets.
+        wait_until(lambda: not self._processes() and not self._listens(), f"{self.name} to end", 20)
+
+    def pause(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Its data are gone. Only while it is down."""
+        assert not self.is_up, f"{self.name} is up"
+        _services("down", "--purge", self.name)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _send(self, number: signal.Signals) -> None:
+        processes = self._processes()
+        assert processes, f"{self.name} is not up"
+        for process in processes:
+            try:
+                os.kill(process, number)
+            except ProcessLookupError:
+                continue  # it was just ending
+
+    def _processes(self) -> list[int]:
+        """Those of the session that the remembered process leads; none where another process has its number now."""
+        try:
+            leader, started = (state_folder() / self.name / "pid").read_text().split()[:2]
+        except (FileNotFoundError, ValueError):
+            return []
+        found = {int(path.name): _stat(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+        running = {process: stat for process, stat in found.items() if stat is not None and stat[0] not in "ZX"}
+        first = running.get(int(leader))
+        if first is not None and first[2] != started:
+            return []
+        return [process for process, stat in running.items() if stat[1] == leader]
+
+
+def _stat(process: Path) -> tuple[str, str, str] | None:
+    """State, session and start time, as scripts/lib/services-process.sh reads them."""
+    try:
+        fields = (process / "stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return None
+    return fields[0], fields[3], fields[19]
+
+
+@dataclass(frozen=True)
+class RabbitMqServer(Server):
+    @property
+    def console_url(self) -> str:
+        return f"http://127.0.0.1:{RABBITMQ_CONSOLE_PORT}"
+
+    def ctl(self, *arguments: str) -> str:
+        """rabbitmqctl: what only somebody on the broker's own machine may do."""
+        environment = os.environ | {"HOME": str(state_folder() / "rabbitmq"), "ERL_EPMD_PORT": str(RABBITMQ_EPMD_PORT)}
+        program = CTL if CTL.exists() else "rabbitmqctl"
+        done = subprocess.run(
+            [program, "-q", "-n", "image-processor@localhost", *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"rabbitmqctl {arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@dataclass(frozen=True)
+class Servers:
+    postgres: Server
+    redis: Server
+    rabbitmq: RabbitMqServer
+    minio: Server
+
+    @property
+    def all(self) -> tuple[Server, ...]:
+        return (self.postgres, self.redis, self.rabbitmq, self.minio)
+
+
+@contextmanager
+def running_servers() -> Iterator[Servers]:
+    """All up, with nothing in them; all stopped at the end, whatever happened to them. Their data and logs stay until
+    the next start."""
+    servers = Servers(
+        postgres=Server("postgres", f"postgresql://image_processor:image_processor@127.0.0.1:{PORTS['postgres']}/image_processor"),
+        redis=Server("redis", f"redis://127.0.0.1:{PORTS['redis']}/0"),
+        rabbitmq=RabbitMqServer("rabbitmq", f"amqp://guest:guest@127.0.0.1:{PORTS['rabbitmq']}/"),
+        minio=Server("minio", f"127.0.0.1:{PORTS['minio']}"),
+    )
+    folder = state_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".taken").open("w") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        _stop(servers, "--purge")
+        try:
+            _services("up")
+            yield servers
+        finally:
+            _stop(servers)
+
+
+def _stop(servers: Servers, *how: str) -> None:
+    """A paused one would not hear that it is to stop."""
+    for server in servers.all:
+        if server.is_up:
+            server.resume()
+    _services("down", *how)
