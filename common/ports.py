@@ -177,6 +177,9 @@ class JobQueue(Protocol):
         `x-attempts`, `x-failed-at`, and of the attempts that went before `x-first-error`, `x-first-error-at`, `x-last-error`,
         `x-last-error-at`."""
 
+    async def depths(self) -> dict[str, int]:
+        """How many messages wait in each queue, without those that a worker has in hand: `high`, `normal`, `low`, `dead`."""
+
     async def check(self) -> None: ...
 
 

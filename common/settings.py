@@ -124,6 +124,7 @@ class Settings(BaseSettings):
 
     sweep_interval_seconds: float = Field(3600, gt=0, description="how often one worker looks for objects that no image has")
     sweep_grace_seconds: float = Field(3600, gt=0, description="such an object is removed when it is still one after this time")
+    measure_interval_seconds: float = Field(15, gt=0, description="how often a worker measures what waits, for its metrics")
     retention_days: float | None = Field(None, gt=0, description="images are deleted this long after their upload; default: never")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")

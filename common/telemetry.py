@@ -2,19 +2,39 @@
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from common.images import FailureCode, ImageStatus, Priority
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("image_processor")
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+def _from_zero(metric: M, *values: str) -> M:
+    """So that every series of a closed set is there before its first event, and a rate over it is right from the first on."""
+    for value in values:
+        metric.labels(value)
+    return metric
+
+
+FAILURES = tuple(FailureCode)
+UNSETTLED = tuple(status for status in ImageStatus if not status.is_final)
 
 HTTP_REQUESTS = Counter("image_processor_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
 HTTP_SECONDS = Histogram("image_processor_http_request_seconds", "Time from request to the end of the answer", ["method", "route"])
 UPLOADS = Counter("image_processor_uploads_total", "Uploads accepted", ["content_type"])
 UPLOAD_BYTES = Counter("image_processor_upload_bytes_total", "Bytes of accepted uploads")
 PUBLISH_DEFERRED = Counter("image_processor_publish_deferred_total", "Uploads whose publish was left to the dispatcher")
-CACHE_READS = Counter("image_processor_cache_reads_total", "Status reads by what the cache answered", ["result"])
+CACHE_READS = _from_zero(
+    Counter("image_processor_cache_reads_total", "Status reads by what the cache answered", ["result"]),
+    "hit",
+    "miss",
+    "unavailable",
+)
 CACHE_LOST_INVALIDATIONS = Counter(
     "image_processor_cache_lost_invalidations_total",
     "Invalidations that the cache could not take; the entry's short life covers them",
@@ -24,8 +44,14 @@ WAITS = Counter("image_processor_waits_total", "Reads that waited for a final st
 DELETED = Counter("image_processor_deleted_total", "Images deleted, with everything that belonged to them")
 EXPIRED = Counter("image_processor_expired_total", "Images deleted because they were kept for long enough")
 KEYS_EXPIRED = Counter("image_processor_expired_keys_total", "Idempotency keys dropped because their time was over")
-SWEPT = Counter("image_processor_swept_objects_total", "Objects removed because no row names them", ["bucket"])
-SWEEPS = Counter("image_processor_sweeps_total", "Runs of the sweeper by how they ended", ["result"])
+SWEPT = _from_zero(
+    Counter("image_processor_swept_objects_total", "Objects removed because no row names them", ["bucket"]),
+    "raw-images",
+    "processed-images",
+)
+SWEEPS = _from_zero(
+    Counter("image_processor_sweeps_total", "Runs of the sweeper by how they ended", ["result"]), "done", "doubtful", "unavailable"
+)
 ROWS_WITHOUT_OBJECT = Gauge("image_processor_rows_without_object", "Final images whose objects are gone, at the last sweep")
 RATE_LIMITED = Counter("image_processor_rate_limited_total", "Requests over their caller's rate")
 RATE_UNKNOWN = Counter("image_processor_rate_unknown_total", "Requests let through because the rate could not be looked up")
@@ -33,12 +59,62 @@ UPLOADS_SHED = Counter("image_processor_uploads_shed_total", "Uploads refused be
 REPLAYED = Counter(
     "image_processor_replayed_uploads_total", "Uploads answered with an earlier one's image by their idempotency key"
 )
-PROCESSED = Counter("image_processor_processed_total", "Attempts by how they ended", ["outcome"])
+PROCESSED = _from_zero(
+    Counter("image_processor_processed_total", "Attempts by how they ended", ["outcome"]),
+    "completed",
+    "retried",
+    "fenced",
+    "not-claimed",
+    *FAILURES,
+)
 PROCESS_SECONDS = Histogram("image_processor_process_seconds", "Time by stage of processing one image", ["stage"])
+ATTEMPTS = _from_zero(
+    Histogram(
+        "image_processor_attempts",
+        "Attempts that an image had when it became final",
+        ["status"],
+        buckets=(1, 2, 3, 4, 5, 10, 20, 50, 100, 200),
+    ),
+    "completed",
+    "failed",
+)
+RETRIES = Counter("image_processor_retries_total", "Attempts that will be repeated, by what ended them", ["reason"])
+LEASES_LOST = Counter("image_processor_leases_lost_total", "Leases that ended while their worker was still at work")
+POOL_RESTARTS = Counter("image_processor_pool_restarts_total", "Render pools replaced because they had broken")
+CHILDREN_LOST = _from_zero(
+    Counter("image_processor_children_lost_total", "Render processes that ended with their picture", ["reason"]),
+    "time-limit",
+    "crashed",
+)
 IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")
-DISPATCHED = Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"])
+DISPATCHED = _from_zero(
+    Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"]),
+    "published",
+    "given-up",
+    "dead-letter",
+    "unavailable",
+)
 DELIVERIES = Counter("image_processor_deliveries_total", "Messages by how they were settled", ["outcome"])
-DEAD_LETTERS = Counter("image_processor_dead_letters_total", "Failed images put with the dead letters", ["code"])
+DEAD_LETTERS = _from_zero(
+    Counter("image_processor_dead_letters_total", "Failed images put with the dead letters", ["code"]), *FAILURES
+)
+PUBLISHES = _from_zero(
+    Counter("image_processor_publishes_total", "Messages sent to the broker, by its answer", ["result"]),
+    "confirmed",
+    "refused",
+    "unroutable",
+    "timed-out",
+    "blocked",
+    "unavailable",
+)
+PUBLISH_SECONDS = Histogram("image_processor_publish_seconds", "Time until the broker confirmed a message")
+# Of the whole system, the same from every worker; NaN while what they are measured in is away.
+BACKLOG = _from_zero(Gauge("image_processor_backlog", "Images that are not final yet", ["status"]), *UNSETTLED)
+OLDEST_SECONDS = _from_zero(
+    Gauge("image_processor_oldest_seconds", "Time since the upload of the oldest image that is not final", ["status"]), *UNSETTLED
+)
+DISPATCH_LAG_SECONDS = Gauge("image_processor_dispatch_lag_seconds", "For how long the most overdue image has been due")
+QUEUE_DEPTH = _from_zero(Gauge("image_processor_queue_depth", "Messages that wait in a queue", ["queue"]), *Priority, "dead")
 JWKS_FETCHES = Counter("image_processor_jwks_fetches_total", "Fetches of the realm's keys by how they ended", ["result"])
 
 # Libraries that would repeat, with tracebacks, what the adapters say in one line, or would say what is in rows and pictures.

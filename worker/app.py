@@ -18,6 +18,7 @@ from common.telemetry import log
 from common.usecases.delete_image import finish_due_deletions
 from common.usecases.dispatch_due import DispatchPolicy, dispatch_until_none_is_due
 from common.usecases.keep_in_order import UpkeepPolicy, keep_in_order
+from common.usecases.measure import measure
 from common.usecases.process_image import ProcessPolicy, process_image
 from common.usecases.wait_for_database import sleep_or_stop, wait_for_database
 from worker.consume import consume
@@ -42,6 +43,7 @@ async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, w
         tasks.create_task(_repeat(stop, settings.dispatch_interval_seconds, lambda: dispatch_until_none_is_due(ports, policy)))
         # On its own: an object store that is away holds up deletions, and nothing else.
         tasks.create_task(_repeat(stop, settings.dispatch_interval_seconds, lambda: finish_due_deletions(ports)))
+        tasks.create_task(_repeat(stop, settings.measure_interval_seconds, lambda: measure(ports)))
         upkeep, pause = upkeep_policy(settings), partial(_pause, stop)
         often = min(LONGEST_TICK_SECONDS, settings.sweep_interval_seconds / 2)
         tasks.create_task(_repeat(stop, often, lambda: keep_in_order(ports, upkeep, pause)))

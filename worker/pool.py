@@ -26,7 +26,7 @@ from common.images import Failure, FailureCode
 from common.ports import Rendered
 from common.processing import Processing
 from common.settings import Settings
-from common.telemetry import log
+from common.telemetry import CHILDREN_LOST, POOL_RESTARTS, log
 from worker.child import Crash, RenderFunction, become_child, render_in_child
 from worker.imaging import render_file
 
@@ -64,6 +64,7 @@ class RenderPool:
             except BrokenProcessPool as error:
                 # Happens to renders that no child had begun, when an idle child was killed: a new pool can still take them.
                 log.warning("render pool broken; starting another", reason=str(error))
+                POOL_RESTARTS.inc()
                 await self._replace(pool)
         raise Unavailable("renderer", "its child processes end before they begin")
 
@@ -83,9 +84,11 @@ class RenderPool:
         try:
             return await asyncio.wrap_future(future)
         except TimeoutError:
+            CHILDREN_LOST.labels("time-limit").inc()
             detail = f"Rendering this picture takes longer than {settings.render_seconds:g} seconds."
             raise RenderInterrupted(FailureCode.TIME_LIMIT, detail) from None
         except ProcessExpired as error:
+            CHILDREN_LOST.labels("crashed").inc()
             log.error("renderer crashed", exit_code=error.exitcode, pid=error.pid)
             raise _crashed() from None
 

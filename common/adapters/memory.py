@@ -117,6 +117,9 @@ class MemoryQueue:
         job = Job(image_id=image.id, request_id=image.request_id)
         self.dead_letters.append(DeadLetter(body=encode(job), request_id=job.request_id, headers=dead_letter_headers(image)))
 
+    async def depths(self) -> dict[str, int]:
+        return self._waiting.lengths() | {"dead": len(self.dead_letters)}
+
     async def check(self) -> None:
         return
 

@@ -34,6 +34,9 @@ class PriorityBuffer(Generic[T]):
         self._passed_over[chosen] = 0
         return self._lines[chosen].popleft()
 
+    def lengths(self) -> dict[str, int]:
+        return {str(priority): len(line) for priority, line in self._lines.items()}
+
     def drain(self) -> list[T]:
         """Empties it; → what waited."""
         items = [item for line in self._lines.values() for item in line]

@@ -17,7 +17,7 @@ from common.errors import BlobNotFound, PictureRefused, RenderInterrupted, Unava
 from common.images import Failure, FailureCode, Image, Result, RetryPolicy
 from common.messages import Job
 from common.ports import Bucket, Ports, Renderer
-from common.telemetry import DEAD_LETTERS, IN_PROGRESS, PROCESS_SECONDS, PROCESSED, log
+from common.telemetry import ATTEMPTS, DEAD_LETTERS, IN_PROGRESS, LEASES_LOST, PROCESS_SECONDS, PROCESSED, RETRIES, log
 from common.usecases.announce import announce
 
 # A failed image's dead letter is sent at once; the dispatcher does only if that has not been confirmed after this time.
@@ -49,11 +49,11 @@ async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy,
         await fail_image(ports, image, missing, missing.detail)
     except RenderInterrupted as error:
         failure = Failure(code=error.failure_code, detail=error.detail)
-        await _retry_or_fail(ports, image, policy.retry, failure, error.detail, outage=False)
+        await _retry_or_fail(ports, image, policy.retry, failure, error.detail, error.failure_code, outage=False)
     except Unavailable as error:
         log.warning("attempt ended by an outage", service=error.service, reason=error.reason)
         failure = Failure(code=FailureCode.ATTEMPTS_EXHAUSTED, detail=f"The {error.service} was away each time this was tried.")
-        await _retry_or_fail(ports, image, policy.retry, failure, f"The {error.service} was away.", outage=True)
+        await _retry_or_fail(ports, image, policy.retry, failure, f"The {error.service} was away.", error.service, outage=True)
     except asyncio.CancelledError:
         await asyncio.shield(_give_back(ports, image))
         raise
@@ -85,6 +85,7 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
         await ports.blobs.delete(Bucket.PROCESSED, image.result_key)
         return
     PROCESSED.labels("completed").inc()
+    ATTEMPTS.labels(completed.status).observe(completed.attempts)
     await announce(ports, completed)
     log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
 
@@ -98,6 +99,7 @@ async def fail_image(ports: Ports, image: Image, failure: Failure, error: str | 
         await _drop_result_of_deleted(ports, image)
         return
     PROCESSED.labels(failure.code).inc()
+    ATTEMPTS.labels(failed.status).observe(failed.attempts)
     await announce(ports, failed)
     log.warning("image failed", code=failure.code, detail=failure.detail, attempt=image.attempts)
     try:
@@ -114,8 +116,10 @@ async def send_dead_letter(ports: Ports, image: Image) -> None:
         DEAD_LETTERS.labels(image.failure.code).inc()
 
 
-async def _retry_or_fail(ports: Ports, image: Image, retry: RetryPolicy, failure: Failure, error: str, *, outage: bool) -> None:
-    """`error`: how this attempt ended; `failure`: what becomes of the image where it was the last one."""
+async def _retry_or_fail(
+    ports: Ports, image: Image, retry: RetryPolicy, failure: Failure, error: str, reason: str, *, outage: bool
+) -> None:
+    """`error`: how this attempt ended, and `reason` in a word; `failure`: what becomes of the image where it was the last one."""
     if retry.gives_up(image, outage=outage):
         await fail_image(ports, image, failure, error)
         return
@@ -125,6 +129,7 @@ async def _retry_or_fail(ports: Ports, image: Image, retry: RetryPolicy, failure
     if queued is None:
         await _drop_result_of_deleted(ports, image)
         return
+    RETRIES.labels(reason).inc()
     await announce(ports, queued)
     log.warning("image will be retried", after_seconds=round(delay.total_seconds(), 3), detail=error, attempt=image.attempts)
 
@@ -161,6 +166,7 @@ async def _lease_kept(ports: Ports, image: Image, lease: timedelta) -> AsyncIter
             await asyncio.sleep(lease.total_seconds() / 3)
             try:
                 if not await ports.images.renew(image.id, image.attempts, lease):
+                    LEASES_LOST.inc()
                     log.warning("lease lost", attempt=image.attempts)
                     return
             except Unavailable as error:

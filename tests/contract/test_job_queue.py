@@ -209,6 +209,27 @@ async def test_the_dead_letter_of_an_image_that_failed_at_once_names_no_error_be
     assert not [name for name in dead.headers if "error" in name]
 
 
+async def test_the_depths_are_of_what_waits(world: World) -> None:
+    await send(world.queue, Priority.HIGH, 3)
+    await send(world.queue, Priority.LOW, 1)
+    await world.queue.publish_dead(failed_image())
+
+    async def is_told() -> bool:
+        return await world.queue.depths() == {"high": 3, "normal": 0, "low": 1, "dead": 1}
+
+    await eventually(is_told, "what waits to be told")
+
+    # what a worker has in hand does not wait
+    async with aclosing(world.queue.deliveries(1)) as deliveries:
+        delivery = await take(deliveries)
+
+        async def is_told_without() -> bool:
+            return (await world.queue.depths())["high"] == 2
+
+        await eventually(is_told_without, "the rest to be told")
+        await delivery.ack()
+
+
 async def test_no_more_than_the_capacity_is_unsettled(world: World) -> None:
     # given
     first, second, third = await send(world.queue, Priority.NORMAL, 3)

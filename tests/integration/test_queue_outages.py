@@ -10,6 +10,7 @@ from uuid import uuid4
 import pamqp.frame
 import pytest
 from pamqp.commands import Connection
+from prometheus_client import REGISTRY
 
 from common.adapters.rabbitmq import RabbitMqQueue
 from common.errors import Unavailable
@@ -43,6 +44,10 @@ async def opened(url: str, limit_seconds: float = 10) -> AsyncIterator[RabbitMqQ
 async def queue(broker: Broker) -> AsyncIterator[RabbitMqQueue]:
     async with opened(broker.url) as queue:
         yield queue
+
+
+def publishes(result: str) -> float:
+    return REGISTRY.get_sample_value("image_processor_publishes_total", {"result": result}) or 0
 
 
 class Cable:
@@ -153,8 +158,10 @@ async def test_a_message_that_no_queue_takes_is_an_outage(broker: Broker, queue:
 async def test_a_dead_letter_that_no_queue_takes_is_an_outage(broker: Broker, queue: RabbitMqQueue) -> None:
     await queue.check()
     await broker.ask("DELETE", "queues/{}/images.dead")
+    before = publishes("unroutable")
     with pytest.raises(Unavailable):
         await queue.publish_dead(failed_image())
+    assert publishes("unroutable") == before + 1
 
 
 async def test_a_full_queue_is_an_outage(broker: Broker, queue: RabbitMqQueue) -> None:
@@ -172,8 +179,11 @@ async def test_a_full_queue_is_an_outage(broker: Broker, queue: RabbitMqQueue) -
         return ""
 
     # then
+    before, confirmed = publishes("refused"), publishes("confirmed")
     assert "Basic.Nack" in await eventually(refused, "the queue to refuse a message")
+    assert publishes("refused") == before + 1
     await queue.publish(a_job(), Priority.LOW)
+    assert publishes("confirmed") > confirmed
 
 
 async def test_an_exchange_that_was_deleted_is_declared_again(broker: Broker, queue: RabbitMqQueue) -> None:
@@ -308,9 +318,10 @@ async def test_a_broker_that_falls_silent_holds_nobody_longer_than_the_limit(bro
         await queue.publish(a_job(), Priority.NORMAL)
         # when
         cable.silence()
-        started = time.monotonic()
+        started, timed_out = time.monotonic(), publishes("timed-out")
         answers = await asyncio.gather(*(queue.publish(a_job(), Priority.NORMAL) for _ in range(20)), return_exceptions=True)
         # then
+        assert publishes("timed-out") > timed_out
         assert all(isinstance(answer, Unavailable) for answer in answers)
         assert time.monotonic() - started < limit_seconds + 1
         # and those who come later wait for a moment only
@@ -392,10 +403,11 @@ async def test_a_broker_that_blocks_senders_refuses_at_once_until_it_takes_messa
             return ""
 
         assert "memory or disk" in await eventually(refused, "the connection to be blocked")
-        started = time.monotonic()
+        started, blocked = time.monotonic(), publishes("blocked")
         with pytest.raises(Unavailable):
             await queue.publish(a_job(), Priority.NORMAL)
         # then
         assert time.monotonic() - started < 1
+        assert publishes("blocked") == blocked + 1
         cable.say(Connection.Unblocked())
         await send_eventually(queue, a_job())

@@ -13,7 +13,7 @@ from uuid6 import uuid7
 from common.adapters.rabbitmq.consuming import Consumer
 from common.adapters.rabbitmq.link import broker_url
 from common.adapters.rabbitmq.publishing import Publisher
-from common.adapters.rabbitmq.topology import DEAD_LETTERS, JOBS
+from common.adapters.rabbitmq.topology import DEAD_LETTERS, DEAD_QUEUE, JOBS, queue_name
 from common.images import Image, Priority
 from common.messages import Job, dead_letter_headers, encode
 from common.ports import Delivery
@@ -37,6 +37,11 @@ class RabbitMqQueue:
         """A message that was rejected by hand carries the broker's own `x-death` instead of these headers."""
         job = Job(image_id=image.id, request_id=image.request_id)
         await self._publisher.publish(DEAD_LETTERS, "", _message(job, dead_letter_headers(image)))
+
+    async def depths(self) -> dict[str, int]:
+        queues = {str(priority): queue_name(priority) for priority in Priority} | {"dead": DEAD_QUEUE}
+        counts = await self._publisher.depths(list(queues.values()))
+        return dict(zip(queues, counts, strict=True))
 
     async def check(self) -> None:
         await self._publisher.check()

@@ -5,7 +5,7 @@ lost, and who uses it opens another. (aio-pika's robust connections wait without
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from aio_pika import Connection
@@ -38,8 +38,8 @@ def broker_url(text: str) -> URL:
 def translated() -> Iterator[None]:
     try:
         yield
-    except TimeoutError:
-        raise Unavailable("queue", "no answer within the time limit") from None
+    except TimeoutError as error:
+        raise Unavailable("queue", "no answer within the time limit") from error
     except CONNECTION_EXCEPTIONS as error:
         raise Unavailable("queue", f"{type(error).__name__}: {error}") from error
     except asyncio.CancelledError:
@@ -79,6 +79,12 @@ class Link:
         """One round trip, on a channel of its own: one that is cancelled would close the channel."""
         async with self._connection.channel():
             pass
+
+    async def depths(self, queues: Sequence[str]) -> list[int]:
+        """On a channel of its own, too: asking for a queue that does not exist closes the channel."""
+        async with self._connection.channel() as channel:
+            answers = [(await channel.declare_queue(name, passive=True)).declaration_result for name in queues]
+            return [answer.message_count or 0 for answer in answers]
 
     async def close(self) -> None:
         await _close(self._connection)

@@ -6,20 +6,34 @@ is not in a queue all the same.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from aio_pika import Message
+from aio_pika.exceptions import DeliveryError, PublishError
 from yarl import URL
 
 from common.adapters.rabbitmq.link import Link, open_link, translated
 from common.errors import Unavailable, WrongConfiguration
-from common.telemetry import log
+from common.telemetry import PUBLISH_SECONDS, PUBLISHES, log
 
 # After a failed connect the next one starts no earlier, and nobody waits longer for it.
 RETRY_SECONDS = 1.0
+RESULTS = ((TimeoutError, "timed-out"), (PublishError, "unroutable"), (DeliveryError, "refused"))
 SILENT = "the broker did not answer within the time limit"
 BLOCKED = "the broker takes no messages now: its memory or disk runs low"
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """By the broker's answer; one that never came is told apart from a message that was refused or has no queue."""
+    try:
+        yield
+    except Unavailable as error:
+        known = (result for kind, result in RESULTS if isinstance(error.__cause__, kind))
+        PUBLISHES.labels("blocked" if error.reason == BLOCKED else next(known, "unavailable")).inc()
+        raise
+    PUBLISHES.labels("confirmed").inc()
 
 
 class Publisher:
@@ -34,9 +48,15 @@ class Publisher:
 
     async def publish(self, exchange_name: str, routing_key: str, message: Message) -> None:
         """Raises Unavailable also where the broker refuses the message or has no queue for it."""
+        with _counted(), PUBLISH_SECONDS.time():
+            async with self._ready() as link:
+                exchange = await link.channel.get_exchange(exchange_name, ensure=False)
+                await exchange.publish(message, routing_key, mandatory=True)
+
+    async def depths(self, queues: Sequence[str]) -> list[int]:
+        """Messages that wait in each. Raises Unavailable also where one of them does not exist."""
         async with self._ready() as link:
-            exchange = await link.channel.get_exchange(exchange_name, ensure=False)
-            await exchange.publish(message, routing_key, mandatory=True)
+            return await link.depths(queues)
 
     async def check(self) -> None:
         async with self._ready() as link:
