@@ -96,6 +96,7 @@ class Row:
     result_size: tuple[int, int] | None
     attempts: int
     deleted: bool
+    is_settled: bool
     created_at: datetime
     updated_at: datetime
 
@@ -153,7 +154,9 @@ def _stuck(row: Row | None) -> list[str]:
         return []
     if row.deleted:
         return ["deleted, and its remains are still there"]
-    return [] if row.status in FINAL else [f"still {row.status} after {row.attempts} attempts"]
+    if row.status not in FINAL:
+        return [f"still {row.status} after {row.attempts} attempts"]
+    return [] if row.is_settled else [f"{row.status}, and still to be seen to: is its dead letter safe?"]
 
 
 def _wrong(entry: Accepted, row: Row | None) -> list[str]:

@@ -29,6 +29,7 @@ ROW = Row(
     result_size=(800, 600),
     attempts=1,
     deleted=False,
+    is_settled=True,
     created_at=NOW,
     updated_at=NOW + timedelta(seconds=3),
 )
@@ -75,6 +76,7 @@ def test_an_image_that_ended_as_its_picture_demands(sample: Sample, row: Row, tm
         ("stuck", CAT, replace(ROW, status="queued", result_sha256=None, result_size=None)),
         ("stuck", CAT, replace(ROW, status="processing", result_sha256=None, result_size=None)),
         ("stuck", CAT, replace(ROW, deleted=True)),
+        ("stuck", BROKEN, replace(FAILED, is_settled=False)),
         ("wrong", CAT, replace(ROW, result_sha256="cd" * 32)),
         ("wrong", CAT, replace(ROW, result_size=(800, 601))),
         ("wrong", CAT, FAILED),

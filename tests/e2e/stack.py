@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ def free_port() -> int:
 class Process:
     """One program with its log in a file. Stopped by the id that was started, never by name."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path, program: Sequence[str] = (PROGRAM,)) -> None:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [PROGRAM, *arguments],
+                [*program, *arguments],
                 env=os.environ | environment,
                 stdout=output,
                 stderr=output,
