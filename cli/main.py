@@ -11,6 +11,7 @@ import typer
 import uvloop
 
 from cli.errors import RequestFailed
+from cli.installation import DATA, settings_for
 from cli.scratch import scratch_folder
 from common.errors import ImageProcessorError, Unavailable, WrongConfiguration
 from common.settings import Settings, load
@@ -101,6 +102,20 @@ def migrate() -> None:
     configure_logging(settings.log_level, settings.log_format)
     upgrade(settings)
     typer.echo("The database is up to date.")
+
+
+@app.command()
+def doctor(
+    data: DATA = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """Look whether all that this installation needs is well, and say what to do where it is not. Exit 1 where something failed."""
+    from cli.doctor import run_doctor
+
+    settings = settings_for(data)
+    configure_logging("error", settings.log_format)
+    if not asyncio.run(run_doctor(settings, as_json=as_json)):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_ports(settings: Settings, issuer: DevIssuer | None = None) -> AsyncIterator[Ports]:
-    """Nothing connects yet, so this succeeds while every service is away; closes all on exit. `issuer`: the embedded mode's."""
+    """Nothing connects yet, so this succeeds while every service is away; closes all on exit. `issuer`: the embedded mode's, where
+    somebody else has opened it."""
     async with AsyncExitStack() as stack:
-        if issuer is not None:
-            yield _embedded(settings, issuer, stack)
+        if settings.mode == "embedded":
+            yield _embedded(settings, issuer or open_dev_issuer(settings), stack)
         else:
             yield _distributed(settings, stack)
 

@@ -198,7 +198,8 @@ class MinioBlobStore:
         except FAILURES as error:
             if isinstance(error, S3Error) and error.code == NO_OBJECT:
                 raise BlobNotFound("The object store has no such object.") from None
-            raise Unavailable("object store", f"{type(error).__name__}: {error}"[:500]) from error
+            reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else f"{type(error).__name__}: {error}"
+            raise Unavailable("object store", reason[:500]) from error
         finally:
             self._free.release()
 

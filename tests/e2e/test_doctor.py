@@ -1,0 +1,96 @@
+"""`image-processor doctor` on the real services, on an embedded folder, and where something is wrong."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import PROGRAM, Stack, free_port
+
+
+def doctor(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str, dict[str, Any]], str]:
+    """→ the exit status, what was found by what was examined, and everything that was said."""
+    ended = subprocess.run(
+        [PROGRAM, "doctor", "--json", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    return ended.returncode, {each["what"]: each for each in found}, ended.stdout + ended.stderr
+
+
+def levels(found: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {what: each["level"] for what, each in found.items() if each["level"] != "ok"}
+
+
+def test_on_the_real_services_all_is_well(migrated_environment: dict[str, str]) -> None:
+    status, found, said = doctor(migrated_environment)
+
+    assert (status, levels(found)) == (0, {}), said
+    assert set(found) == {
+        *("database", "clock", "object store", "queue", "cache", "identity provider", "backlog", "issuer"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "failed"),
+    [
+        ("POSTGRES_URL", "postgresql://u:not-to-be-told@127.0.0.1:{port}/d", {"database", "clock", "backlog"}),
+        ("REDIS_URL", "redis://:not-to-be-told@127.0.0.1:{port}/0", {"cache"}),
+        ("RABBITMQ_URL", "amqp://u:not-to-be-told@127.0.0.1:{port}/", {"queue"}),
+        ("MINIO_ENDPOINT", "127.0.0.1:{port}", {"object store"}),
+        ("MINIO_SECRET_KEY", "not-to-be-told", {"object store"}),
+        ("KEYCLOAK_URL", "http://127.0.0.1:{port}", {"identity provider", "issuer"}),
+        ("KEYCLOAK_REALM", "Unknown", {"identity provider", "issuer"}),
+    ],
+)
+def test_what_is_wrong_is_named_and_no_secret_told(
+    migrated_environment: dict[str, str], variable: str, value: str, failed: set[str]
+) -> None:
+    status, found, said = doctor(migrated_environment | {variable: value.format(port=free_port())})
+
+    assert status == 1
+    assert levels(found) == dict.fromkeys(failed, "failed")
+    assert all(found[what]["advice"] for what in failed)
+    assert "not-to-be-told" not in said
+    assert "Traceback" not in said
+
+
+def test_a_database_that_is_not_migrated(service_environment: dict[str, str]) -> None:
+    postgres = service_environment["POSTGRES_URL"].rpartition("/")[0] + "/postgres"
+
+    status, found, _ = doctor(service_environment | {"POSTGRES_URL": postgres})
+
+    assert status == 1
+    assert found["database"]["advice"] == "Run: image-processor migrate"
+
+
+def test_an_issuer_that_is_not_the_one_in_tokens_is_a_warning(migrated_environment: dict[str, str]) -> None:
+    status, found, _ = doctor(migrated_environment | {"KEYCLOAK_PUBLIC_URL": "https://keys.example.com"})
+
+    assert (status, levels(found)) == (0, {"issuer": "warning"})
+    assert "https://keys.example.com" in found["issuer"]["detail"]
+
+
+def test_an_embedded_folder(own_stack: Stack) -> None:
+    if not own_stack.embedded:
+        pytest.skip("the real services have their own tests")
+
+    status, found, said = doctor({}, "--data", str(own_stack.folder / "data"))
+
+    assert (status, levels(found)) == (0, {}), said
+    assert "issuer" not in found
+
+
+def test_a_folder_that_is_none_is_refused_with_a_line(tmp_path: Path) -> None:
+    status, _, said = doctor({}, "--data", str(tmp_path))
+
+    assert status == 2
+    assert said.strip() == f"image-processor: --data: {tmp_path} holds no data of the embedded mode"
+    assert list(tmp_path.iterdir()) == []
