@@ -56,8 +56,8 @@ def make_samples(seed: int) -> dict[str, list[Sample]]:
     good = [*_good(dice)]
     large = [("large jpeg", photo_jpeg(2400, 1600, dice.randrange(1000)), ""), ("large png", photo_png(1400, 1000), "resize:400")]
     return {
-        GOOD: [_rendered(name, GOOD, content, steps) for name, content, steps in good],
-        LARGE: [_rendered(name, LARGE, content, steps) for name, content, steps in large],
+        GOOD: [rendered(name, GOOD, content, steps) for name, content, steps in good],
+        LARGE: [rendered(name, LARGE, content, steps) for name, content, steps in large],
         CORRUPT: [Sample(name=name, kind=CORRUPT, content=content, codes=CORRUPT_IMAGE) for name, content in _corrupt()],
         REFUSED: [Sample(name=name, kind=REFUSED, content=content) for name, content in _refused(dice)],
     }
@@ -121,7 +121,7 @@ def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _rendered(name: str, kind: str, content: bytes, steps: str) -> Sample:
+def rendered(name: str, kind: str, content: bytes, steps: str) -> Sample:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source"), Path(folder, "target")
         source.write_bytes(content)
