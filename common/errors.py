@@ -19,7 +19,8 @@
     ├── ProcessingFailed          asked for, and there is none
     ├── Unavailable               a service we need does not answer, named by `service`
     ├── BlobNotFound              the object store has no such object
-    ├── UnreadableMessage         a queue message this version cannot decode
+    ├── UnreadableMessage         a queue message that no version can decode
+    ├── LaterMessage              a queue message that a later version can decode
     ├── RenderFailed              a picture that could not be rendered
     │   ├── PictureRefused        … and never will be: permanent, with the failure's code
     │   └── RenderInterrupted     … this time: the child crashed or ran over a limit
@@ -140,6 +141,10 @@ class BlobNotFound(ImageProcessorError):
 
 class UnreadableMessage(ImageProcessorError):
     code = "unreadable-message"
+
+
+class LaterMessage(ImageProcessorError):
+    code = "later-message"
 
 
 class RenderFailed(ImageProcessorError):

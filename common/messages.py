@@ -1,13 +1,15 @@
 """The queue message: a hint that an image's row wants work. It carries no state, so it can be lost or repeated.
 
-Promises that what `encode` wrote, `decode` of the same or a later version reads. Does not promise that the image exists.
+Promises that what `encode` wrote, `decode` of the same or a later version reads, and one of an earlier version knows for what it
+is, so that workers of both run side by side. Members beside `v` and `image_id` may be added without another version. Does not
+promise that the image exists.
 """
 
 import json
 from dataclasses import dataclass
 from uuid import UUID
 
-from common.errors import UnreadableMessage
+from common.errors import LaterMessage, UnreadableMessage
 from common.images import Image
 
 VERSION = 1
@@ -42,15 +44,17 @@ def encode(job: Job) -> bytes:
 
 
 def decode(body: bytes, request_id: str | None) -> Job:
-    """Raises UnreadableMessage, whose detail says what is wrong with the body."""
+    """Raises LaterMessage, or UnreadableMessage, whose detail says what is wrong with the body."""
     try:
         content = json.loads(body)
-        version, image_id = content["v"], content["image_id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UnreadableMessage("The body is not a JSON object with v and image_id.") from None
-    if version != VERSION:
-        raise UnreadableMessage(f"The message has version {version!r}; this program reads version {VERSION}.")
+    except (ValueError, RecursionError):
+        content = None
+    version = content.get("v") if isinstance(content, dict) else None
+    if type(version) is not int or version < 1:  # a bool is an int, and no version
+        raise UnreadableMessage("The body is not a JSON object with a version v and an image_id.")
+    if version > VERSION:
+        raise LaterMessage(f"The message has version {version}; this program reads up to version {VERSION}.")
     try:
-        return Job(image_id=UUID(image_id), request_id=request_id or "")
-    except (ValueError, AttributeError, TypeError):
-        raise UnreadableMessage("image_id is not a UUID.") from None
+        return Job(image_id=UUID(content["image_id"]), request_id=request_id or "")
+    except (KeyError, ValueError, AttributeError, TypeError):
+        raise UnreadableMessage("image_id is not there, or is not a UUID.") from None

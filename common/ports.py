@@ -184,9 +184,9 @@ class JobQueue(Protocol):
 
 
 class Delivery(Protocol):
-    """One message in hand. Exactly one of the three is called, once; if none is, the broker delivers it again.
+    """One message in hand. Exactly one of the four is called, once; if none is, the broker delivers it again.
 
-    After the connection was lost all three do nothing: the broker has given the message to somebody else already.
+    After the connection was lost all four do nothing: the broker has given the message to somebody else already.
     """
 
     @property
@@ -201,6 +201,11 @@ class Delivery(Protocol):
 
     async def hand_back(self) -> None:
         """Not taken: somebody else may have it, and it does not count as a failed delivery where the broker tells them apart."""
+
+    async def defer(self) -> None:
+        """Only a later program can read it: goes to the end of its line, so that it never comes between this one and what this one
+        can read, and does not count as a delivery. One that has gone round so often that there is no such program goes to the dead
+        letters."""
 
     async def reject(self) -> None:
         """Cannot be read: goes to the dead letters."""

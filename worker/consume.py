@@ -1,11 +1,14 @@
 """The consuming loop: takes deliveries while there is room, and settles each exactly once. The only place that acks.
 
-Promises that when `consume` returns, everything it took is settled or with the broker again.
+Promises that when `consume` returns, everything it took is settled or with the broker again; and that messages of a later version
+keep nobody from what this one can read: while they are held for a moment, so that they do not go round at full speed, they take no
+room.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
+from functools import partial
 
 import structlog
 
@@ -16,7 +19,8 @@ from common.telemetry import DELIVERIES, log
 from worker.outcome import Outcome, outcome_of
 
 Handle = Callable[[Job], Awaitable[None]]
-# After an outage the next message waits this long, because it would most likely meet the same outage.
+# After an outage the next message waits this long, because it would most likely meet the same outage; and one of a later version
+# goes on to others after it, so that nobody is kept busy with it.
 PAUSE_SECONDS = 1.0
 
 
@@ -30,10 +34,12 @@ async def consume(source: JobSource, handle: Handle, capacity: int, stop: asynci
         async with aclosing(source.deliveries(capacity)) as deliveries:
             await room.acquire()
             async for delivery in deliveries:
-                task = asyncio.create_task(_settle(delivery, handle))
+                place = ExitStack()
+                place.callback(room.release)
+                task = asyncio.create_task(_settle(delivery, handle, place))
                 running.add(task)
                 task.add_done_callback(running.discard)
-                task.add_done_callback(lambda _: room.release())
+                task.add_done_callback(partial(_leave, place))
                 await room.acquire()
 
     taking = asyncio.create_task(take())
@@ -54,7 +60,12 @@ async def consume(source: JobSource, handle: Handle, capacity: int, stop: asynci
         taking.result()
 
 
-async def _settle(delivery: Delivery, handle: Handle) -> None:
+def _leave(place: ExitStack, task: asyncio.Task[None]) -> None:
+    place.close()
+
+
+async def _settle(delivery: Delivery, handle: Handle, place: ExitStack) -> None:
+    """`place`: to be closed as soon as another delivery may be taken up in place of this one."""
     error: Exception | None = None
     with structlog.contextvars.bound_contextvars(request_id=delivery.request_id):
         try:
@@ -71,6 +82,10 @@ async def _settle(delivery: Delivery, handle: Handle) -> None:
         if isinstance(error, Unavailable):
             log.warning("message handed back", service=error.service, reason=error.reason)
             await asyncio.sleep(PAUSE_SECONDS)
+        elif outcome is Outcome.DEFER:
+            log.info("message of a later version deferred", detail=str(error))
+            place.close()
+            await asyncio.sleep(PAUSE_SECONDS)
         elif error is not None:
             log.error("message not processed", outcome=outcome, exc_info=error)
         DELIVERIES.labels(outcome).inc()
@@ -79,5 +94,7 @@ async def _settle(delivery: Delivery, handle: Handle) -> None:
                 await delivery.ack()
             case Outcome.HAND_BACK:
                 await delivery.hand_back()
+            case Outcome.DEFER:
+                await delivery.defer()
             case Outcome.REJECT:
                 await delivery.reject()

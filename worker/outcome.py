@@ -6,18 +6,21 @@ from common import errors
 
 
 class Outcome(StrEnum):
-    """ACK: the row knows what comes next. HAND_BACK: somebody else may have it. REJECT: to the dead letters."""
+    """ACK: the row knows what comes next. HAND_BACK: somebody else may have it. DEFER: a later program must have it.
+    REJECT: to the dead letters."""
 
     ACK = "ack"
     HAND_BACK = "hand-back"
+    DEFER = "defer"
     REJECT = "reject"
 
 
-# The first class that fits. A job raises only the first two; the rest would be our bug, and so would be any error of no class here.
-# Then the row's lease ends and the dispatcher sends again until the attempts are used up; handing the message back meanwhile would
-# only make a hot loop.
+# The first class that fits. A job raises only the first three; the rest would be our bug, and so would be any error of no class
+# here. Then the row's lease ends and the dispatcher sends again until the attempts are used up; handing the message back meanwhile
+# would only make a hot loop.
 OUTCOMES: tuple[tuple[type[Exception], Outcome], ...] = (
     (errors.UnreadableMessage, Outcome.REJECT),
+    (errors.LaterMessage, Outcome.DEFER),
     (errors.Unavailable, Outcome.HAND_BACK),
     (errors.RenderFailed, Outcome.ACK),
     (errors.BlobNotFound, Outcome.ACK),

@@ -182,6 +182,10 @@ class MemoryDelivery:
         self._settled(self._message)
         self._put_back(self._message)
 
+    async def defer(self) -> None:
+        """Nobody else is there: it goes round."""
+        await self.hand_back()
+
     async def reject(self) -> None:
         self._settled(self._message)
         self._bury(self._message)

@@ -162,6 +162,25 @@ async def test_what_was_handed_back_comes_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("priority", Priority)
+async def test_what_was_deferred_comes_after_what_waits_in_its_line_as_it_was_sent(world: World, priority: Priority) -> None:
+    # given as many as a consumer may hold, which all go round
+    first, second, third = await send(world.queue, priority, 3)
+    async with aclosing(world.queue.deliveries(2)) as deliveries:
+        for _ in range(2):
+            await (await take(deliveries)).defer()
+        # then
+        taken = [await take(deliveries)]
+        assert job_of(taken[0]) == third
+        await taken[0].ack()
+        taken = [await take(deliveries), await take(deliveries)]
+        assert [job_of(delivery) for delivery in taken] == [first, second]
+        assert {delivery.priority for delivery in taken} == {priority}
+        for delivery in taken:
+            await delivery.ack()
+    assert await world.dead_letters() == []
+
+
+@pytest.mark.parametrize("priority", Priority)
 async def test_what_was_rejected_is_with_the_dead_letters_and_does_not_come_again(world: World, priority: Priority) -> None:
     # given
     [unreadable] = await send(world.queue, priority)

@@ -219,7 +219,7 @@ async def test_receiving_goes_on_after_its_connection_was_closed(broker: Broker,
         # then: the broker has given the first to somebody else already, here to the same consumer
         again = await take(deliveries)
         assert decode(again.body, again.request_id) == first
-        for settle in (held.ack, held.hand_back, held.reject):
+        for settle in (held.ack, held.hand_back, held.defer, held.reject):
             await settle()
         await again.ack()
         await queue.publish(second, Priority.NORMAL)

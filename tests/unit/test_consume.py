@@ -9,7 +9,7 @@ import pytest
 from uuid6 import uuid7
 
 from common import errors
-from common.errors import ImageProcessorError, Unavailable, UnreadableMessage
+from common.errors import ImageProcessorError, LaterMessage, Unavailable, UnreadableMessage
 from common.images import FailureCode, Priority
 from common.messages import Job, decode, encode
 from common.ports import Delivery
@@ -30,6 +30,9 @@ class FakeDelivery:
 
     async def hand_back(self) -> None:
         self.settled.append("hand-back")
+
+    async def defer(self) -> None:
+        self.settled.append("defer")
 
     async def reject(self) -> None:
         self.settled.append("reject")
@@ -109,6 +112,59 @@ async def test_a_message_that_cannot_be_read_goes_to_the_dead_letters_and_the_ne
     await run_until(done, source, handle)
 
     assert [delivery.settled for delivery in source._deliveries] == [["reject"], ["ack"]]
+
+
+LATER = b'{"v": 2, "image": "of a later version"}'
+
+
+async def test_messages_of_a_later_version_keep_nobody_from_what_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: as many as there is room for, and they are held for longer than this test lasts
+    monkeypatch.setattr(consume_module, "PAUSE_SECONDS", 60)
+    source, done = FakeSource([FakeDelivery(LATER), FakeDelivery(LATER), FakeDelivery(LATER), job()]), asyncio.Event()
+
+    async def handle(given: Job) -> None:
+        done.set()
+
+    await run_until(done, source, handle, shutdown_seconds=0.01)
+
+    # then the worker's own is done, and the others go back to the broker with the connection
+    assert [delivery.settled for delivery in source._deliveries] == [[], [], [], ["ack"]]
+
+
+async def test_a_message_of_a_later_version_is_deferred_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consume_module, "PAUSE_SECONDS", 0.05)
+    later = FakeDelivery(LATER)
+    source, done = FakeSource([later, job()]), asyncio.Event()
+    settled_by_then: list[str] = []
+
+    async def handle(given: Job) -> None:
+        settled_by_then.extend(later.settled)
+        done.set()
+
+    await run_until(done, source, handle)
+
+    assert settled_by_then == []
+    assert later.settled == ["defer"]
+
+
+async def test_room_is_given_back_once_for_each_message_of_a_later_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consume_module, "PAUSE_SECONDS", 0)
+    source, done = FakeSource([*(FakeDelivery(LATER) for _ in range(5)), *(job() for _ in range(6))]), asyncio.Event()
+    running = most = finished = 0
+
+    async def handle(given: Job) -> None:
+        nonlocal running, most, finished
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        finished += 1
+        if finished == 6:
+            done.set()
+
+    await run_until(done, source, handle)
+
+    assert most == 2
 
 
 async def test_no_more_run_at_once_than_there_is_room_for() -> None:
@@ -192,5 +248,6 @@ def test_every_error_of_the_tree_has_an_outcome(kind: type[ImageProcessorError])
 def test_the_outcomes_that_matter() -> None:
     assert outcome_of(None) is Outcome.ACK
     assert outcome_of(UnreadableMessage("x")) is Outcome.REJECT
+    assert outcome_of(LaterMessage("x")) is Outcome.DEFER
     assert outcome_of(Unavailable("queue", "x")) is Outcome.HAND_BACK
     assert outcome_of(errors.PictureRefused(FailureCode.CORRUPT_IMAGE, "x")) is Outcome.ACK

@@ -28,7 +28,7 @@ class RabbitMqQueue:
         """Raises WrongConfiguration where `url` is none."""
         broker = broker_url(url)
         self._publisher = Publisher(broker, time_limit_seconds)
-        self._consumer = Consumer(broker, time_limit_seconds)
+        self._consumer = Consumer(broker, time_limit_seconds, self._send_again)
 
     async def publish(self, job: Job, priority: Priority) -> None:
         await self._publisher.publish(JOBS, priority, _message(job, {}))
@@ -49,6 +49,9 @@ class RabbitMqQueue:
     def deliveries(self, capacity: int) -> AsyncGenerator[Delivery, None]:
         """Raises WrongConfiguration where a queue of the broker is not as this program declares it."""
         return self._consumer.deliveries(capacity)
+
+    async def _send_again(self, message: Message, priority: Priority) -> None:
+        await self._publisher.publish(JOBS, priority, message)
 
     async def close(self) -> None:
         """For after the last delivery was settled."""

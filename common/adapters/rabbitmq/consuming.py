@@ -2,6 +2,9 @@
 
 A consumer that the broker cancels, as when its queue is deleted, and an ack that can't be sent are treated as a lost connection:
 the link is closed, the broker gives what was unsettled to others, and everything is declared and consumed anew.
+
+A quorum queue with a delivery limit puts what is handed back at its head, where as many as the prefetch would come back for ever,
+and nothing behind them ever would. So what is deferred is sent again, to the tail, and acknowledged once that is confirmed.
 """
 
 import asyncio
@@ -9,18 +12,25 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
+from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from yarl import URL
 
 from common.adapters.priorities import PriorityBuffer
 from common.adapters.rabbitmq.link import Link, open_link, translated
-from common.adapters.rabbitmq.topology import queue_name
+from common.adapters.rabbitmq.topology import DELIVERY_LIMIT, queue_name
 from common.errors import Unavailable
 from common.images import Priority
 from common.telemetry import log
 
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 10.0
+# How often a message was deferred already.
+DEFERRED = "x-deferred"
+# The broker's own, about a delivery: not to be sent again with what was delivered.
+OF_DELIVERY = ("x-delivery-count", "x-acquired-count")
+
+Send = Callable[[Message, Priority], Awaitable[None]]
 
 
 class RabbitMqDelivery:
@@ -48,6 +58,16 @@ class RabbitMqDelivery:
         # nack, not reject: RabbitMQ 4.3 counts only the latter as a failed delivery.
         await self._flow.settle(partial(self._message.nack, requeue=True))
 
+    async def defer(self) -> None:
+        rounds = self._message.headers.get(DEFERRED)
+        rounds = rounds + 1 if isinstance(rounds, int) else 1
+        if rounds > DELIVERY_LIMIT:
+            await self.reject()
+        elif await self._flow.send_again(_copy(self._message, rounds), self._priority):
+            await self.ack()
+        else:
+            await self.hand_back()
+
     async def reject(self) -> None:
         await self._flow.settle(partial(self._message.reject, requeue=False))
 
@@ -55,8 +75,9 @@ class RabbitMqDelivery:
 class Flow:
     """What one link delivers, from `start` to `stop`."""
 
-    def __init__(self, link: Link, capacity: int, time_limit_seconds: float) -> None:
+    def __init__(self, link: Link, capacity: int, time_limit_seconds: float, send: Send) -> None:
         self._link = link
+        self._send = send
         self._capacity = capacity
         self._limit = time_limit_seconds
         self._consumers: list[tuple[AbstractQueue, str]] = []
@@ -118,6 +139,17 @@ class Flow:
             log.debug("delivery not settled", reason=error.reason)
             self._lose(error.reason)
 
+    async def send_again(self, message: Message, priority: Priority) -> bool:
+        """→ whether the broker has it. Not on a link that was lost, whose messages it has given to others already."""
+        if self.lost is not None:
+            return False
+        try:
+            await self._send(message, priority)
+        except Unavailable as error:
+            log.warning("message not deferred", reason=error.reason)
+            return False
+        return True
+
     async def _receive(self, priority: Priority, message: AbstractIncomingMessage) -> None:
         delivery = RabbitMqDelivery(message, priority, self)
         if self._stopped:
@@ -134,9 +166,11 @@ class Flow:
 
 
 class Consumer:
-    def __init__(self, url: URL, time_limit_seconds: float) -> None:
+    def __init__(self, url: URL, time_limit_seconds: float, send: Send) -> None:
+        """`send`: to the queue of that priority, confirmed, not on a connection of the consumer's."""
         self._url = url
         self._limit = time_limit_seconds
+        self._send = send
         self._links: set[Link] = set()
 
     async def deliveries(self, capacity: int) -> AsyncGenerator[RabbitMqDelivery, None]:
@@ -149,7 +183,7 @@ class Consumer:
                 reason: str | None = error.reason
             else:
                 self._links.add(link)
-                flow = Flow(link, capacity, self._limit)
+                flow = Flow(link, capacity, self._limit, self._send)
                 try:
                     await flow.start()
                     while (delivery := await flow.next()) is not None:
@@ -169,6 +203,21 @@ class Consumer:
         """What was not settled until now is delivered again."""
         links, self._links = self._links, set()
         await asyncio.gather(*(link.close() for link in links))
+
+
+def _copy(message: AbstractIncomingMessage, rounds: int) -> Message:
+    headers = {name: value for name, value in message.headers.items() if name not in OF_DELIVERY}
+    return Message(
+        message.body,
+        headers=headers | {DEFERRED: rounds},
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        timestamp=message.timestamp,
+        type=message.type,
+    )
 
 
 def _jittered(seconds: float) -> float:
