@@ -1,4 +1,4 @@
-"""What is in the services, asked of them directly and not through the proxies: rows, objects, messages, connections."""
+"""What is in the services, asked of them directly and not through the proxies: rows, objects, messages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,8 +20,8 @@ T = TypeVar("T")
 DEAD_LETTERS = "images.dead"
 QUEUES = ("images.high", "images.normal", "images.low", DEAD_LETTERS)
 ROWS = """
-    SELECT id, filename, status, failure_code, result_sha256, result_width, result_height, attempts, deleted, dispatch_after,
-           created_at, updated_at
+    SELECT id, filename, status, failure_code, result_key, result_sha256, result_width, result_height, attempts, deleted,
+           dispatch_after, created_at, updated_at
     FROM images
 """
 
@@ -50,7 +50,7 @@ class Inventory:
         async def read(ports: Ports) -> dict[Bucket, list[str]]:
             return {bucket: [key async for key in ports.blobs.keys(bucket)] for bucket in Bucket}
 
-        return self._with_ports(read)
+        return self.with_ports(read)
 
     def empty(self) -> None:
         """No object is left; the buckets are there."""
@@ -61,7 +61,7 @@ class Inventory:
                 for key in [key async for key in ports.blobs.keys(bucket)]:
                     await ports.blobs.delete(bucket, key)
 
-        self._with_ports(remove)
+        self.with_ports(remove)
 
     def sweep(self) -> Findings:
         """Everything that is superfluous now, at once; so nothing may be under way."""
@@ -69,7 +69,7 @@ class Inventory:
         async def without_pause(seconds: float) -> bool:
             return True
 
-        return self._with_ports(lambda ports: sweep(ports, timedelta(0), without_pause, however_many=True))
+        return self.with_ports(lambda ports: sweep(ports, timedelta(0), without_pause, however_many=True))
 
     def messages(self) -> dict[str, int]:
         """By queue, those that are in nobody's hands. (What rabbitmqctl says of them is seconds old.)"""
@@ -84,21 +84,9 @@ class Inventory:
 
         return asyncio.run(read())
 
-    def connections(self) -> dict[str, int]:
-        """At the services themselves, by service."""
+    def with_ports(self, work: Callable[[Ports], Awaitable[T]]) -> T:
+        """Of the services themselves; nothing of the system is asked."""
 
-        async def of_postgres() -> int:
-            connection = await asyncpg.connect(self._settings.postgres_url.get_secret_value())
-            try:
-                others = "datname = current_database() AND pid <> pg_backend_pid()"
-                return int(await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {others}"))  # noqa: S608 - a constant
-            finally:
-                await connection.close()
-
-        names = self._servers.rabbitmq.ctl("list_connections", "--no-table-headers", "vhost").split()
-        return {"postgres": asyncio.run(of_postgres()), "rabbitmq": names.count(self._vhost)}
-
-    def _with_ports(self, work: Callable[[Ports], Awaitable[T]]) -> T:
         async def run() -> T:
             async with open_ports(self._settings) as ports:
                 return await work(ports)
@@ -113,6 +101,7 @@ def _row(record: asyncpg.Record) -> Row:
         filename=record["filename"],
         status=record["status"],
         failure_code=record["failure_code"],
+        result_key=record["result_key"],
         result_sha256=record["result_sha256"],
         result_size=(record["result_width"], record["result_height"]) if has_result else None,
         attempts=record["attempts"],

@@ -92,6 +92,7 @@ class Row:
     filename: str
     status: str
     failure_code: str | None
+    result_key: str | None
     result_sha256: str | None
     result_size: tuple[int, int] | None
     attempts: int

@@ -141,7 +141,7 @@ class Load:
             await self.read(entry)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 1.0)
-        await self._fetch(entry)
+        await self.fetch(entry)
         for _ in range(READS_AFTER_THE_END):
             await asyncio.sleep(SECONDS_BETWEEN)
             await self.read(entry)
@@ -161,7 +161,7 @@ class Load:
         else:
             self._complain("read", answer, entry.image_id)
 
-    async def _fetch(self, entry: Accepted) -> None:
+    async def fetch(self, entry: Accepted) -> None:
         """The bytes are those that an undisturbed render gives. Tried until somebody answers."""
         while not entry.is_gone and not entry.lost:
             answer = await self._ask("GET", f"/api/v1/images/{entry.image_id}/content", {})

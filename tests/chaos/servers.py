@@ -30,7 +30,11 @@ def state_folder() -> Path:
 
 def _services(command: str, *arguments: str) -> None:
     done = subprocess.run(
-        [ROOT / "scripts" / "services", command, "--beside", *arguments], capture_output=True, text=True, timeout=400
+        [ROOT / "scripts" / "services", command, "--beside", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        start_new_session=True,  # Ctrl-C is for us, who then stop everything in good order
     )
     assert done.returncode == 0, f"scripts/services {command} {arguments}: {done.stdout}{done.stderr}"
 
@@ -53,6 +57,10 @@ class Server:
     @property
     def is_up(self) -> bool:
         return bool(self._processes())
+
+    @property
+    def pid(self) -> int:
+        return int((state_folder() / self.name / "pid").read_text().split()[0])
 
     def start(self) -> None:
         """Until it answers."""
@@ -131,6 +139,7 @@ class RabbitMqServer(Server):
             text=True,
             env=environment,
             timeout=60,
+            start_new_session=True,
         )
         assert done.returncode == 0, f"rabbitmqctl {arguments}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -146,6 +155,9 @@ class Servers:
     @property
     def all(self) -> tuple[Server, ...]:
         return (self.postgres, self.redis, self.rabbitmq, self.minio)
+
+    def named(self, name: str) -> Server:
+        return next(server for server in self.all if server.name == name)
 
 
 @contextmanager

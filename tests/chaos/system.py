@@ -6,11 +6,13 @@ of its own, and the whole of the cache and the object store.
 
 import asyncio
 import os
+import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -26,7 +28,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.samples import Sample
 from tests.chaos.servers import Servers
 from tests.databases import execute
-from tests.e2e.stack import PROGRAM, Process, free_port
+from tests.e2e.stack import PROGRAM, Process
 from tests.polling import wait_until
 
 # Everything that a fault makes anybody wait for is over in seconds.
@@ -110,7 +112,7 @@ class System:
         return self._start("worker", self.workers, program, environment)
 
     def _start(self, kind: str, among: list[Program], program: Sequence[str], environment: dict[str, str]) -> Program:
-        own = self.environment | {f"{kind.upper()}_PORT": str(free_port())} | environment
+        own = self.environment | {f"{kind.upper()}_PORT": str(_lasting_port())} | environment
         started = Program(kind, own, self.folder / f"{kind}-{len(among)}.log", program)
         among.append(started)
         self.wait_for(started)
@@ -183,6 +185,11 @@ class System:
                 assert self.read(f"/api/v1/images/{entry.image_id}/content").headers["ETag"] == f'"{wanted.sha256}"'
         wait_until(lambda: self.waiting_messages() == 0, "the queues to be empty", 20)
 
+    def add_vhost(self) -> None:
+        """Its virtual host, which a broker does not have whose data are gone."""
+        self.servers.rabbitmq.ctl("add_vhost", self.vhost)
+        self.servers.rabbitmq.ctl("set_permissions", "-p", self.vhost, "guest", ".*", ".*", ".*")
+
     def waiting_messages(self) -> int:
         """Jobs, not dead letters."""
         return sum(count for queue, count in self.inventory.messages().items() if queue != DEAD_LETTERS)
@@ -245,11 +252,19 @@ def _prepare(system: System, name: str) -> None:
     asyncio.run(execute(servers.postgres.url, f"CREATE DATABASE {name}"))
     direct = {"POSTGRES_URL": system.settings.postgres_url.get_secret_value()}
     subprocess.run([PROGRAM, "migrate"], env=os.environ | direct, check=True, timeout=60, capture_output=True)
-    servers.rabbitmq.ctl("add_vhost", name)
-    servers.rabbitmq.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+    system.add_vhost()
     with redis.Redis.from_url(servers.redis.url) as cache:
         cache.flushall()
     system.inventory.empty()
+
+
+def _lasting_port() -> int:
+    """One that no connection is given while nobody listens there: below those that Linux hands out."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _resident_bytes(process: int) -> int:

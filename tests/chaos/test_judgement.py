@@ -25,6 +25,7 @@ ROW = Row(
     filename="1.jpg",
     status="completed",
     failure_code=None,
+    result_key="i/1",
     result_sha256=RESULT.sha256,
     result_size=(800, 600),
     attempts=1,
