@@ -17,6 +17,7 @@ from tests.chaos.ledger import Row
 from tests.chaos.servers import Servers
 
 T = TypeVar("T")
+OTHER_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 DEAD_LETTERS = "images.dead"
 QUEUES = ("images.high", "images.normal", "images.low", DEAD_LETTERS)
 ROWS = """
@@ -83,6 +84,19 @@ class Inventory:
                 return {queue: await count(channel, queue) for queue in QUEUES}
 
         return asyncio.run(read())
+
+    def connections(self) -> dict[str, int]:
+        """As the services count them."""
+
+        async def of_postgres() -> int:
+            connection = await asyncpg.connect(self._settings.postgres_url.get_secret_value())
+            try:
+                return int(await connection.fetchval(OTHER_SESSIONS))
+            finally:
+                await connection.close()
+
+        vhosts = self._servers.rabbitmq.ctl("list_connections", "--no-table-headers", "vhost").split()
+        return {"postgres": asyncio.run(of_postgres()), "rabbitmq": vhosts.count(self._vhost)}
 
     def with_ports(self, work: Callable[[Ports], Awaitable[T]]) -> T:
         """Of the services themselves; nothing of the system is asked."""
