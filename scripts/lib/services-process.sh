@@ -5,7 +5,11 @@
 CACHE=${IMAGE_PROCESSOR_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/image-processor}
 case $CACHE in /*) ;; *) CACHE=$PWD/$CACHE ;; esac
 STATE=$CACHE/services
-if [ "$SHIFT" != 0 ]; then STATE=$CACHE/services-beside; fi
+case $SHIFT in
+  0) ;;
+  1000) STATE=$CACHE/services-beside ;;
+  *) STATE=$CACHE/services-beside-$((SHIFT / 1000)) ;;
+esac
 
 # One `up` or `down` at a time: two would start the same daemon twice.
 lock_state() {

@@ -1,58 +1,72 @@
-"""A second set of real services beside the usual one (`scripts/services --beside`), to be stopped, killed, paused and wiped.
+"""Another set of real services beside the usual one (`scripts/services --beside`), to be stopped, killed, paused and wiped.
 
-One set at a time on a machine: who comes second waits. All methods block until what they ask for has happened.
+There may be a few sets on a machine; who finds none free waits. All methods block until what they ask for has happened.
 """
 
 import fcntl
+import itertools
 import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.polling import wait_until
 
 ROOT = Path(__file__).parents[2]
-PORTS = {"postgres": 6432, "redis": 7379, "rabbitmq": 6672, "minio": 10000}
+NUMBERS = (1, 2, 3)
+# Of the usual set; those of another are higher by its number times this.
+USUAL_PORTS = {"postgres": 5432, "redis": 6379, "rabbitmq": 5672, "minio": 9000, "console": 15672, "epmd": 4369}
+SHIFT = 1000
 # Debian's wrapper on PATH changes to the user rabbitmq, who may not read the cookie.
 CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
-RABBITMQ_CONSOLE_PORT, RABBITMQ_EPMD_PORT = 16672, 5369
 
 
-def state_folder() -> Path:
-    """Where `scripts/services --beside` keeps data, logs and the numbers of its processes."""
-    standard = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "image-processor")
-    return Path(os.environ.get("IMAGE_PROCESSOR_CACHE") or standard, "services-beside")
+@dataclass(frozen=True)
+class Set:
+    """What `scripts/services` knows a set by. `state`: where it keeps data, logs and the numbers of its processes."""
 
+    number: int
 
-def _services(command: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [ROOT / "scripts" / "services", command, "--beside", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        start_new_session=True,  # Ctrl-C is for us, who then stop everything in good order
-    )
-    assert done.returncode == 0, f"scripts/services {command} {arguments}: {done.stdout}{done.stderr}"
+    @property
+    def state(self) -> Path:
+        standard = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "image-processor")
+        name = "services-beside" + (f"-{self.number}" if self.number > 1 else "")
+        return Path(os.environ.get("IMAGE_PROCESSOR_CACHE") or standard, name)
+
+    def port(self, name: str) -> int:
+        return USUAL_PORTS[name] + self.number * SHIFT
+
+    def do(self, command: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [ROOT / "scripts" / "services", command, f"--beside={self.number}", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=400,
+            start_new_session=True,  # Ctrl-C is for us, who then stop everything in good order
+        )
+        assert done.returncode == 0, f"scripts/services {command} {arguments}: {done.stdout}{done.stderr}"
 
 
 @dataclass(frozen=True)
 class Server:
     """One of them. `url`: as the settings want it, of the database, virtual host or number that is there from the start."""
 
+    set: Set
     name: str
     url: str
 
     @property
     def port(self) -> int:
-        return PORTS[self.name]
+        return self.set.port(self.name)
 
     @property
     def log(self) -> Path:
-        return state_folder() / self.name / "log"
+        return self.set.state / self.name / "log"
 
     @property
     def is_up(self) -> bool:
@@ -60,15 +74,15 @@ class Server:
 
     @property
     def pid(self) -> int:
-        return int((state_folder() / self.name / "pid").read_text().split()[0])
+        return int((self.set.state / self.name / "pid").read_text().split()[0])
 
     def start(self) -> None:
         """Until it answers."""
-        _services("up", self.name)
+        self.set.do("up", self.name)
 
     def stop(self) -> None:
         """In good order."""
-        _services("down", self.name)
+        self.set.do("down", self.name)
 
     def kill(self) -> None:
         """All its processes at once."""
@@ -85,7 +99,7 @@ class Server:
     def wipe(self) -> None:
         """Its data are gone. Only while it is down."""
         assert not self.is_up, f"{self.name} is up"
-        _services("down", "--purge", self.name)
+        self.set.do("down", "--purge", self.name)
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
@@ -103,7 +117,7 @@ class Server:
     def _processes(self) -> list[int]:
         """Those of the session that the remembered process leads; none where another process has its number now."""
         try:
-            leader, started = (state_folder() / self.name / "pid").read_text().split()[:2]
+            leader, started = (self.set.state / self.name / "pid").read_text().split()[:2]
         except (FileNotFoundError, ValueError):
             return []
         found = {int(path.name): _stat(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
@@ -127,11 +141,11 @@ def _stat(process: Path) -> tuple[str, str, str] | None:
 class RabbitMqServer(Server):
     @property
     def console_url(self) -> str:
-        return f"http://127.0.0.1:{RABBITMQ_CONSOLE_PORT}"
+        return f"http://127.0.0.1:{self.set.port('console')}"
 
     def ctl(self, *arguments: str) -> str:
         """rabbitmqctl: what only somebody on the broker's own machine may do."""
-        environment = os.environ | {"HOME": str(state_folder() / "rabbitmq"), "ERL_EPMD_PORT": str(RABBITMQ_EPMD_PORT)}
+        environment = os.environ | {"HOME": str(self.set.state / "rabbitmq"), "ERL_EPMD_PORT": str(self.set.port("epmd"))}
         program = CTL if CTL.exists() else "rabbitmqctl"
         done = subprocess.run(
             [program, "-q", "-n", "image-processor@localhost", *arguments],
@@ -162,24 +176,40 @@ class Servers:
 
 @contextmanager
 def running_servers() -> Iterator[Servers]:
-    """All up, with nothing in them; all stopped at the end, whatever happened to them. Their data and logs stay until
-    the next start."""
-    servers = Servers(
-        postgres=Server("postgres", f"postgresql://image_processor:image_processor@127.0.0.1:{PORTS['postgres']}/image_processor"),
-        redis=Server("redis", f"redis://127.0.0.1:{PORTS['redis']}/0"),
-        rabbitmq=RabbitMqServer("rabbitmq", f"amqp://guest:guest@127.0.0.1:{PORTS['rabbitmq']}/"),
-        minio=Server("minio", f"127.0.0.1:{PORTS['minio']}"),
-    )
-    folder = state_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".taken").open("w") as taken:
-        fcntl.flock(taken, fcntl.LOCK_EX)
+    """All up, with nothing in them; all stopped at the end, whatever happened to them. Their data and logs stay until the next
+    start."""
+    with _free_set() as taken:
+        at = {name: f"127.0.0.1:{taken.port(name)}" for name in USUAL_PORTS}
+        servers = Servers(
+            postgres=Server(taken, "postgres", f"postgresql://image_processor:image_processor@{at['postgres']}/image_processor"),
+            redis=Server(taken, "redis", f"redis://{at['redis']}/0"),
+            rabbitmq=RabbitMqServer(taken, "rabbitmq", f"amqp://guest:guest@{at['rabbitmq']}/"),
+            minio=Server(taken, "minio", at["minio"]),
+        )
         _stop(servers, "--purge")
         try:
-            _services("up")
+            taken.do("up")
             yield servers
         finally:
             _stop(servers)
+
+
+@contextmanager
+def _free_set() -> Iterator[Set]:
+    """Held by a lock, which ends with the process that has it."""
+    with ExitStack() as locks:
+        for number in itertools.cycle(NUMBERS):
+            one = Set(number)
+            one.state.mkdir(parents=True, exist_ok=True)
+            lock = locks.enter_context((one.state / ".taken").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                time.sleep(0.5)
+                continue
+            yield one
+            return
 
 
 def _stop(servers: Servers, *how: str) -> None:
@@ -187,4 +217,4 @@ def _stop(servers: Servers, *how: str) -> None:
     for server in servers.all:
         if server.is_up:
             server.resume()
-    _services("down", *how)
+    servers.postgres.set.do("down", *how)

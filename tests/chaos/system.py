@@ -261,7 +261,7 @@ def _prepare(system: System, name: str) -> None:
 def _lasting_port() -> int:
     """One that no connection is given while nobody listens there: below those that Linux hands out."""
     while True:
-        port = random.randrange(20_000, 30_000)
+        port = random.randrange(30_000, 32_700)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
