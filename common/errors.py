@@ -18,6 +18,7 @@
     ├── ResultNotReady            asked for before it is final
     ├── ProcessingFailed          asked for, and there is none
     ├── Unavailable               a service we need does not answer, named by `service`
+    │   └── Full                  … or answers, and takes nothing: its memory or disk has run low
     ├── BlobNotFound              the object store has no such object
     ├── UnreadableMessage         a queue message that no version can decode
     ├── LaterMessage              a queue message that a later version can decode
@@ -133,6 +134,10 @@ class Unavailable(ImageProcessorError):
         super().__init__(f"The {service} is unavailable at the moment; try again in a few seconds.")
         self.service = service
         self.reason = reason
+
+
+class Full(Unavailable):
+    pass
 
 
 class BlobNotFound(ImageProcessorError):

@@ -1,7 +1,8 @@
 """Every port and what it promises, on one page. Adapters keep these promises and do not repeat them.
 
 All raise `Unavailable` where the technology behind them does not answer in time, and nothing of any SDK.
-`check()` answers when the technology can do its work now and raises `Unavailable` (or `NotMigrated`) when it cannot.
+`check()` answers when the technology can do its work now and raises `Unavailable` (or `NotMigrated`) when it cannot, or
+`WrongConfiguration` where only an operator can change that.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -213,6 +214,10 @@ class Delivery(Protocol):
 
 class JobSource(Protocol):
     """Receives."""
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether deliveries can arrive now: they are being iterated, and nothing is in between."""
 
     def deliveries(self, capacity: int) -> AsyncGenerator[Delivery, None]:
         """Deliveries without end, at most `capacity` unsettled ones of each priority at a time, high before normal before low,

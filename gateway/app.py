@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Security
 
 from common.ports import Ports
 from common.settings import Settings
+from common.usecases.check_dependencies import Dependencies
 from gateway.dependencies import Gateway, Intake
 from gateway.documentation import DocumentedApi, add_docs, security_schemes
 from gateway.middleware import middleware
@@ -43,6 +44,7 @@ def create_app(settings: Settings, ports: Ports, issuer: DevIssuer | None = None
         ports=ports,
         intake=Intake(settings.max_concurrent_uploads),
         waits=asyncio.Semaphore(settings.max_concurrent_waits),
+        dependencies=Dependencies(ports, judges_tokens=True),
         stopping=stopping or asyncio.Event(),
     )
     install_problems(app)

@@ -18,6 +18,7 @@ from common.images import Principal
 from common.ports import Ports
 from common.settings import Settings
 from common.telemetry import RATE_LIMITED, RATE_UNKNOWN, UPLOADS_SHED, log
+from common.usecases.check_dependencies import Dependencies
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -50,6 +51,7 @@ class Gateway:
     ports: Ports
     intake: Intake
     waits: asyncio.Semaphore
+    dependencies: Dependencies
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -21,12 +21,14 @@ from common.errors import (
     BadRequest,
     BlobNotFound,
     Forbidden,
+    Full,
     HeadersTooLarge,
     IdempotencyMismatch,
     ImageNotFound,
     ImageProcessorError,
     InvalidParameter,
     InvalidProcessing,
+    LaterMessage,
     NotAcceptable,
     NotMigrated,
     PictureRefused,
@@ -65,6 +67,7 @@ class Kind:
 
 BAD_REQUEST = Kind(400, "bad-request", "Bad request")
 VALIDATION = Kind(422, "validation", "Invalid parameter")
+UNAVAILABLE = Kind(503, "unavailable", "Temporarily unavailable")
 INTERNAL = Kind(500, "internal", "Internal error")
 HEADERS_TOO_LARGE = Kind(431, "headers-too-large", "Headers too large")
 RANGE_NOT_SATISFIABLE = Kind(416, "range-not-satisfiable", "Range not satisfiable")
@@ -85,10 +88,12 @@ ERRORS: dict[type[ImageProcessorError], Kind] = {
     IdempotencyMismatch: Kind(409, "idempotency-mismatch", "Idempotency key used already"),
     ResultNotReady: Kind(409, "not-ready", "Not ready"),
     ProcessingFailed: Kind(409, "processing-failed", "Processing failed"),
-    Unavailable: Kind(503, "unavailable", "Temporarily unavailable"),
+    Unavailable: UNAVAILABLE,
+    Full: UNAVAILABLE,
     # What a request cannot cause: seen here, it is a bug.
     BlobNotFound: INTERNAL,
     UnreadableMessage: INTERNAL,
+    LaterMessage: INTERNAL,
     PictureRefused: INTERNAL,
     RenderInterrupted: INTERNAL,
     NotMigrated: INTERNAL,

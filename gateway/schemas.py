@@ -136,7 +136,8 @@ class Health(BaseModel):
 
 
 class ReadinessReport(BaseModel):
-    """For each dependency "ok", "unavailable" or "not migrated". degraded: what is away is not needed for uploads and reads."""
+    """For each dependency "ok", "unavailable" (away, or too slow), "full" (it takes nothing: memory or disk has run low),
+    "misconfigured", "not migrated" or "failing" (the log says more). degraded: uploads and reads go on without it."""
 
     status: Literal["ok", "degraded", "unavailable"]
     checks: dict[str, str]

@@ -31,14 +31,23 @@ LONGEST_TICK_SECONDS = 30.0
 
 async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, with_health: bool = True) -> None:
     """Raises NotMigrated; waits for a database that is away. `with_health=False` where a gateway in the same process answers."""
-    await wait_for_database(ports, stop)
-    if stop.is_set():
-        return
     drained = asyncio.Event()
-    async with RenderPool(settings) as renderer, asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks:
         if with_health:
             listener = listen(settings.worker_host, settings.worker_port, "WORKER_PORT")
             tasks.create_task(serve(create_health_app(ports), listener, drained, 1))
+        try:
+            # Probes are answered meanwhile: a worker that waits is alive, and not to be restarted for it.
+            await wait_for_database(ports, stop)
+            if not stop.is_set():
+                await _work(settings, ports, stop)
+        finally:
+            drained.set()
+    log.info("worker stopped")
+
+
+async def _work(settings: Settings, ports: Ports, stop: asyncio.Event) -> None:
+    async with RenderPool(settings) as renderer, asyncio.TaskGroup() as tasks:
         policy = DispatchPolicy(stale_after=timedelta(seconds=settings.stale_seconds), retry=retry_policy(settings))
         tasks.create_task(_repeat(stop, settings.dispatch_interval_seconds, lambda: dispatch_until_none_is_due(ports, policy)))
         # On its own: an object store that is away holds up deletions, and nothing else.
@@ -50,9 +59,7 @@ async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, w
         try:
             await _consume(settings, ports, renderer, stop)
         finally:
-            drained.set()
             stop.set()
-    log.info("worker stopped")
 
 
 async def _consume(settings: Settings, ports: Ports, renderer: RenderPool, stop: asyncio.Event) -> None:

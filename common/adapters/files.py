@@ -5,6 +5,7 @@ on that file; so what a killed process left can be told from what a living one i
 Keys come from the program itself: one that would leave its bucket is a ValueError.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -16,7 +17,7 @@ from typing import BinaryIO, TypeVar
 from uuid import uuid4
 
 from common.adapters.threads import run_to_end
-from common.errors import BlobNotFound, Unavailable
+from common.errors import BlobNotFound, Full, Unavailable
 from common.ports import Blob, Bucket
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ class FileBlobStore:
                 file.write(b"writable")
             free = shutil.disk_usage(self._root).free
             if free < LEAST_FREE_BYTES:
-                raise OSError(f"{free} bytes free")
+                raise OSError(errno.ENOSPC, f"{free} bytes free")
 
         await self._call(try_out)
 
@@ -180,7 +181,8 @@ class FileBlobStore:
         try:
             return await run_to_end(None, call)
         except OSError as error:
-            raise Unavailable("object store", f"{type(error).__name__}: {error}") from error
+            kind = Full if error.errno in (errno.ENOSPC, errno.EDQUOT) else Unavailable
+            raise kind("object store", f"{type(error).__name__}: {error}") from error
 
 
 def _names(folder: Path) -> list[str]:

@@ -108,6 +108,7 @@ class MemoryQueue:
     def __init__(self) -> None:
         self._waiting: PriorityBuffer[MemoryMessage] = PriorityBuffer()
         self._changed = asyncio.Event()
+        self._receivers = 0
         self.dead_letters: deque[DeadLetter] = deque(maxlen=1_000)
 
     async def publish(self, job: Job, priority: Priority) -> None:
@@ -123,6 +124,10 @@ class MemoryQueue:
     async def check(self) -> None:
         return
 
+    @property
+    def is_receiving(self) -> bool:
+        return self._receivers > 0
+
     async def deliveries(self, capacity: int) -> AsyncGenerator[Delivery, None]:
         unsettled: Counter[Priority] = Counter()
 
@@ -133,14 +138,18 @@ class MemoryQueue:
             unsettled[message.priority] -= 1
             self._changed.set()
 
-        while True:
-            message = self._waiting.take(has_room)
-            if message is None:
-                self._changed.clear()
-                await self._changed.wait()
-                continue
-            unsettled[message.priority] += 1
-            yield MemoryDelivery(message, settled, self._put, self._bury)
+        self._receivers += 1
+        try:
+            while True:
+                message = self._waiting.take(has_room)
+                if message is None:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
+                unsettled[message.priority] += 1
+                yield MemoryDelivery(message, settled, self._put, self._bury)
+        finally:
+            self._receivers -= 1
 
     def _put(self, message: MemoryMessage) -> None:
         self._waiting.put(message.priority, message)

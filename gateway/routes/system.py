@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
-from common.usecases.check_dependencies import check_dependencies
 from gateway.dependencies import InGateway
 from gateway.reading import add_read
 from gateway.schemas import Health, ReadinessReport
@@ -29,7 +28,7 @@ async def health() -> Response:
 
 async def ready(gateway: InGateway) -> Response:
     """Whether uploads and reads are possible, with a line a dependency."""
-    readiness = await check_dependencies(gateway.ports, READY_SECONDS)
+    readiness = await gateway.dependencies.readiness(READY_SECONDS)
     report = ReadinessReport.model_validate({"status": readiness.status, "checks": readiness.checks})
     status = 200 if readiness.is_ready else 503
     return Response(report.model_dump_json(), status, headers=NO_STORE, media_type="application/json")

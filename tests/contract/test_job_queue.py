@@ -410,5 +410,18 @@ async def test_many_tasks_send_at_once(world: World) -> None:
     assert arrived == set(jobs)
 
 
+async def test_whether_deliveries_can_arrive(world: World) -> None:
+    # given
+    assert not world.queue.is_receiving
+    await send(world.queue)
+    # when
+    async with aclosing(world.queue.deliveries(1)) as deliveries:
+        delivery = await take(deliveries)
+        # then
+        assert world.queue.is_receiving
+        await delivery.ack()
+    assert not world.queue.is_receiving
+
+
 async def test_check_is_silent_where_the_queue_answers(world: World) -> None:
     await world.queue.check()

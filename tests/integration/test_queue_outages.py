@@ -13,7 +13,7 @@ from pamqp.commands import Connection
 from prometheus_client import REGISTRY
 
 from common.adapters.rabbitmq import RabbitMqQueue
-from common.errors import Unavailable
+from common.errors import Full, Unavailable
 from common.images import Priority
 from common.messages import Job, decode
 from common.ports import Delivery
@@ -398,13 +398,13 @@ async def test_a_broker_that_blocks_senders_refuses_at_once_until_it_takes_messa
         async def refused() -> str:
             try:
                 await queue.check()
-            except Unavailable as error:
+            except Full as error:
                 return error.reason
             return ""
 
         assert "memory or disk" in await eventually(refused, "the connection to be blocked")
         started, blocked = time.monotonic(), publishes("blocked")
-        with pytest.raises(Unavailable):
+        with pytest.raises(Full):
             await queue.publish(a_job(), Priority.NORMAL)
         # then
         assert time.monotonic() - started < 1

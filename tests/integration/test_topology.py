@@ -120,6 +120,10 @@ async def test_a_queue_of_another_kind_is_an_outage_for_whoever_sends(broker: Br
     with pytest.raises(Unavailable) as caught:
         await queue.publish(Job(image_id=uuid4(), request_id="request-1"), Priority.NORMAL)
     assert "images.normal" in caught.value.reason
+    # and an operator is told what it is
+    with pytest.raises(WrongConfiguration) as said:
+        await queue.check()
+    assert "the queue images.normal is already there" in said.value.detail
 
 
 @pytest.mark.parametrize("url", ["amqp://localhost:port/", "amqp://", "amqp:///images"])

@@ -46,6 +46,10 @@ class FakeSource:
         self.closed = False
         self.taken = 0
 
+    @property
+    def is_receiving(self) -> bool:
+        return not self.closed
+
     async def deliveries(self, capacity: int) -> AsyncGenerator[Delivery, None]:
         try:
             for delivery in self._deliveries:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from common.errors import NotMigrated
+from common.usecases import check_dependencies
 from gateway.routes import system
 from tests.gateway import World, away, running
 
@@ -76,6 +77,7 @@ async def test_ready_says_who_is_away(
     ready = (await world.http.get("/health/ready")).json()
     assert ready == {"status": "ok", "checks": dict.fromkeys(ready["checks"], "ok")}
     monkeypatch.setattr(system, "READY_SECONDS", 0.05)
+    monkeypatch.setattr(check_dependencies, "FRESH_SECONDS", 0)
     monkeypatch.setattr(getattr(world, port), "check", check)
 
     answer = await world.http.get("/health/ready")

@@ -46,6 +46,10 @@ class RabbitMqQueue:
     async def check(self) -> None:
         await self._publisher.check()
 
+    @property
+    def is_receiving(self) -> bool:
+        return self._consumer.is_receiving
+
     def deliveries(self, capacity: int) -> AsyncGenerator[Delivery, None]:
         """Raises WrongConfiguration where a queue of the broker is not as this program declares it."""
         return self._consumer.deliveries(capacity)

@@ -172,6 +172,11 @@ class Consumer:
         self._limit = time_limit_seconds
         self._send = send
         self._links: set[Link] = set()
+        self._flows: set[Flow] = set()
+
+    @property
+    def is_receiving(self) -> bool:
+        return any(flow.lost is None for flow in self._flows)
 
     async def deliveries(self, capacity: int) -> AsyncGenerator[RabbitMqDelivery, None]:
         """Raises WrongConfiguration where a queue is not as it must be: waiting would not help."""
@@ -186,10 +191,12 @@ class Consumer:
                 flow = Flow(link, capacity, self._limit, self._send)
                 try:
                     await flow.start()
+                    self._flows.add(flow)
                     while (delivery := await flow.next()) is not None:
                         failures = 0
                         yield delivery
                 finally:
+                    self._flows.discard(flow)
                     await flow.stop()
                 reason = flow.lost
                 self._links.discard(link)

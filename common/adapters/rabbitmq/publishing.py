@@ -14,7 +14,7 @@ from aio_pika.exceptions import DeliveryError, PublishError
 from yarl import URL
 
 from common.adapters.rabbitmq.link import Link, open_link, translated
-from common.errors import Unavailable, WrongConfiguration
+from common.errors import Full, Unavailable, WrongConfiguration
 from common.telemetry import PUBLISH_SECONDS, PUBLISHES, log
 
 # After a failed connect the next one starts no earlier, and nobody waits longer for it.
@@ -31,7 +31,7 @@ def _counted() -> Iterator[None]:
         yield
     except Unavailable as error:
         known = (result for kind, result in RESULTS if isinstance(error.__cause__, kind))
-        PUBLISHES.labels("blocked" if error.reason == BLOCKED else next(known, "unavailable")).inc()
+        PUBLISHES.labels("blocked" if isinstance(error, Full) else next(known, "unavailable")).inc()
         raise
     PUBLISHES.labels("confirmed").inc()
 
@@ -44,6 +44,7 @@ class Publisher:
         self._connecting: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._failure: str | None = None  # why the last connection could not be made or used; None while all is well
+        self._mismatch: WrongConfiguration | None = None  # the same, where that is the reason
         self._next_connect_at = 0.0
 
     async def publish(self, exchange_name: str, routing_key: str, message: Message) -> None:
@@ -59,8 +60,14 @@ class Publisher:
             return await link.depths(queues)
 
     async def check(self) -> None:
-        async with self._ready() as link:
-            await link.probe()
+        """Raises WrongConfiguration where a queue is not as it must be: to whoever publishes that is an outage like any other."""
+        try:
+            async with self._ready() as link:
+                await link.probe()
+        except Unavailable:
+            if self._mismatch is not None:
+                raise self._mismatch.with_traceback(None) from None
+            raise
 
     async def close(self) -> None:
         if self._connecting is not None:
@@ -81,13 +88,13 @@ class Publisher:
                 async with asyncio.timeout(self._limit):
                     link = await self._connected()
                     if await link.is_blocked():
-                        raise Unavailable("queue", BLOCKED)
+                        raise Full("queue", BLOCKED)
                     yield link
             except TimeoutError:
                 if link is None:
                     raise
                 if await link.is_blocked():
-                    raise Unavailable("queue", BLOCKED) from None
+                    raise Full("queue", BLOCKED) from None
                 if self._link is link:
                     self._drop(link)
                     self._failure = SILENT
@@ -111,13 +118,13 @@ class Publisher:
     async def _connect(self) -> None:
         try:
             self._link = await open_link(self._url, "image-processor publisher", self._limit)
-            self._failure = None
+            self._failure = self._mismatch = None
         except Unavailable as error:
-            self._failure = error.reason
+            self._failure, self._mismatch = error.reason, None
         except WrongConfiguration as error:
             # Whoever publishes goes on without the queue; the worker, which can't, stops with this error.
             log.error("the queue cannot be used", reason=error.detail)
-            self._failure = error.detail
+            self._failure, self._mismatch = error.detail, error
         finally:
             self._next_connect_at = asyncio.get_running_loop().time() + RETRY_SECONDS
             self._connecting = None
