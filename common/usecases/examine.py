@@ -83,6 +83,9 @@ async def _limited(name: str, examination: Examination, seconds: float) -> Findi
         found = Finding(what=name, level=Level.FAILED, detail=detail, advice=ADVICE.get(name, ""))
     except ImageProcessorError as error:
         found = Finding(what=name, level=Level.FAILED, detail=error.detail)
+    except Exception as error:  # noqa: BLE001 - a service that answers what nobody expects is one finding, and not the end of all
+        detail = " ".join(str(error).split("\n", 1)[0].split()) or type(error).__name__
+        found = Finding(what=name, level=Level.FAILED, detail=detail, advice="Are this account's rights as they must be?")
     return Finding(what=found.what, level=found.level, detail=found.detail, advice=found.advice, seconds=time.monotonic() - started)
 
 

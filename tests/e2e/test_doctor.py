@@ -1,13 +1,20 @@
 """`image-processor doctor` on the real services, on an embedded folder, and where something is wrong."""
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 
+from common.settings import Settings
+from tests.broker import open_broker
+from tests.databases import execute
 from tests.e2e.stack import PROGRAM, Stack, free_port
 
 
@@ -60,6 +67,58 @@ def test_what_is_wrong_is_named_and_no_secret_told(
     assert all(found[what]["advice"] for what in failed)
     assert "not-to-be-told" not in said
     assert "Traceback" not in said
+
+
+def test_a_database_account_without_rights_on_the_tables(migrated_environment: dict[str, str], settings: Settings) -> None:
+    url, role = migrated_environment["POSTGRES_URL"], f"doctor_{uuid4().hex[:12]}"
+    asyncio.run(execute(url, f"CREATE ROLE {role} LOGIN PASSWORD 'not-to-be-told'"))
+    try:
+        parts = urlsplit(url)
+        stranger = parts._replace(netloc=f"{role}:not-to-be-told@{parts.hostname}:{parts.port or 5432}").geturl()
+
+        status, found, said = doctor(migrated_environment | {"POSTGRES_URL": stranger})
+    finally:
+        asyncio.run(execute(url, f"DROP ROLE {role}"))
+
+    assert status == 1
+    assert levels(found) == {"database": "failed", "backlog": "failed"}
+    assert "permission denied" in found["database"]["detail"]
+    assert "rights" in found["database"]["advice"]
+    assert "Traceback" not in said
+    assert "not-to-be-told" not in said
+
+
+def test_a_queue_that_is_not_as_it_must_be(migrated_environment: dict[str, str], settings: Settings) -> None:
+    async def examined() -> tuple[int, dict[str, dict[str, Any]], str]:
+        async with open_broker(settings.rabbitmq_url.get_secret_value()) as broker:
+            classic = {"durable": True, "arguments": {"x-queue-type": "classic"}}
+            await broker.ask("PUT", "queues/{}/images.low", json=classic)
+            return await asyncio.to_thread(doctor, migrated_environment | {"RABBITMQ_URL": broker.url})
+
+    status, found, _ = asyncio.run(examined())
+
+    assert (status, levels(found)) == (1, {"queue": "failed"})
+    assert "the queue images.low is already there and is not as this program declares it" in found["queue"]["detail"]
+    assert "Delete it" in found["queue"]["detail"]
+
+
+def test_services_that_take_connections_and_say_nothing(migrated_environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        nowhere = f"127.0.0.1:{silent.getsockname()[1]}"
+        environment = {
+            "POSTGRES_URL": f"postgresql://u:p@{nowhere}/d",
+            "REDIS_URL": f"redis://{nowhere}/0",
+            "RABBITMQ_URL": f"amqp://u:p@{nowhere}/",
+            "MINIO_ENDPOINT": nowhere,
+            "KEYCLOAK_URL": f"http://{nowhere}",
+        }
+
+        status, found, _ = doctor(migrated_environment | environment)
+
+    assert status == 1
+    assert set(levels(found).values()) == {"failed"}
+    assert set(levels(found)) == set(found)
+    assert max(each["seconds"] for each in found.values()) < 20
 
 
 def test_a_database_that_is_not_migrated(service_environment: dict[str, str]) -> None:
