@@ -5,8 +5,8 @@ after a grace, which passes on this process's monotonic clock: no clock of any m
 that long from its object to its row. An object is superfluous where there is no row, or where the row is final and names another.
 
 Never removes a row. One whose object is gone is counted and logged: it is the store that is to be looked after then, since a wrong
-mount or an empty disk looks just like that. For the same reason nothing is removed where the database knows hardly anything of what
-is stored: it may be the wrong one, or an old copy. A row that is not final ends by itself, as `source-missing`.
+mount or an empty disk looks just like that. For the same reason nothing is removed where the database does not know a large part of
+what is stored: it may be the wrong one, or an old copy. A row that is not final ends by itself, as `source-missing`.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -21,20 +21,23 @@ from common.ports import Bucket, Ports
 from common.telemetry import KEYS_EXPIRED, ROWS_WITHOUT_OBJECT, SWEPT, log
 
 BATCH = 1_000
-# More in one run would only take more memory.
+# Removed in one run: more would only take more memory.
 MOST = 100_000
-# Fewer can be superfluous in any store; more than half of it can't.
+# Fewer can be superfluous in any store, but no large part of it: two installations may have been given the same one.
 FEW = 100
+LARGE_PART = 0.1
 
 
 @dataclass(slots=True)
 class Findings:
-    """`superfluous`: (bucket, key) of objects that no row names; `without_object`: ids of final rows whose objects are gone.
-    `foreign`: how many objects are none of ours, by their keys. `is_doubtful`: so many are superfluous that nothing was removed."""
+    """`superfluous`: (bucket, key) of objects that no row names; `without_object`: ids of final rows whose objects are gone; at most
+    MOST of each. `objects`: how many there are, of which no row names `unknown`, and `foreign` are none of ours, by their keys.
+    `is_doubtful`: so many are unknown that nothing was removed."""
 
     objects: int = 0
-    is_doubtful: bool = False
+    unknown: int = 0
     foreign: int = 0
+    is_doubtful: bool = False
     keys_expired: int = 0
     superfluous: list[tuple[Bucket, str]] = field(default_factory=list)
     without_object: list[UUID] = field(default_factory=list)
@@ -55,8 +58,8 @@ async def sweep(
         while (expired := await ports.upkeep.forget_expired_keys(BATCH)) > 0:
             found.keys_expired += expired
         KEYS_EXPIRED.inc(found.keys_expired)
-    if not however_many and len(found.superfluous) > max(FEW, found.objects // 2):
-        log.error("nothing swept: the database knows few of the objects", unknown=len(found.superfluous), objects=found.objects)
+    if not however_many and found.unknown > max(FEW, LARGE_PART * (found.objects - found.foreign)):
+        log.error("nothing swept: the database does not know many of the objects", unknown=found.unknown, objects=found.objects)
         found.is_doubtful = True
         return found
     candidates, found.superfluous = found.superfluous, []
@@ -74,7 +77,9 @@ async def sweep(
     for image_id in missing:
         image = await ports.images.get(image_id)
         if image is not None and image.status.is_final and not await _is_whole(ports, image):
-            log.error("an object of a final image is gone", image_id=str(image_id))
+            # Where the store is the wrong one, it is all of them.
+            if len(found.without_object) < FEW:
+                log.error("an object of a final image is gone", image_id=str(image_id))
             found.without_object.append(image_id)
     ROWS_WITHOUT_OBJECT.set(len(found.without_object))
     return found
@@ -99,7 +104,6 @@ async def _survey(ports: Ports) -> Findings:
             del found.without_object[MOST:]
         await raw.rest()
         await processed.rest()
-    del found.superfluous[MOST:]
     return found
 
 
@@ -134,7 +138,9 @@ class _Stored:
     def note(self, key: str) -> None:
         if _id_in(self._bucket, key) is None:
             self._found.foreign += 1
-        elif len(self._found.superfluous) <= MOST:
+            return
+        self._found.unknown += 1
+        if len(self._found.superfluous) < MOST:
             self._found.superfluous.append((self._bucket, key))
 
     async def _peek(self) -> str | None:

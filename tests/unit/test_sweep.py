@@ -168,6 +168,30 @@ async def test_a_database_that_knows_hardly_anything_is_not_believed(world: Worl
     assert len(left(world)) == 1
 
 
+async def test_nor_is_it_where_there_are_far_more_objects_than_one_run_removes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.usecases.sweep.MOST", FEW)
+    for _ in range(3 * FEW):
+        await litter(world, Bucket.RAW, str(uuid7()))
+
+    found = await swept(world)
+    assert found.is_doubtful
+    assert len(left(world)) == 3 * FEW
+
+    # and where somebody says so, as many as one run removes
+    await swept(world, however_many=True)
+    assert len(left(world)) == 2 * FEW
+
+
+async def test_objects_of_others_do_not_speak_for_the_database(world: World) -> None:
+    for number in range(FEW + 1):
+        await litter(world, Bucket.RAW, str(uuid7()))
+        await litter(world, Bucket.RAW, f"somebody-elses-{number}")
+
+    assert (await swept(world)).is_doubtful
+
+
 async def test_a_final_image_whose_object_is_gone_is_told_and_left(world: World) -> None:
     without_raw = await world.image_in(ImageStatus.FAILED)
     without_result = await world.image_in(ImageStatus.COMPLETED)
