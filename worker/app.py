@@ -55,11 +55,13 @@ async def _work(settings: Settings, ports: Ports, stop: asyncio.Event) -> None:
         tasks.create_task(_repeat(stop, settings.measure_interval_seconds, lambda: measure(ports)))
         upkeep, pause = upkeep_policy(settings), partial(_pause, stop)
         often = min(LONGEST_TICK_SECONDS, settings.sweep_interval_seconds / 2)
-        tasks.create_task(_repeat(stop, often, lambda: keep_in_order(ports, upkeep, pause)))
+        in_order = tasks.create_task(_repeat(stop, often, lambda: keep_in_order(ports, upkeep, pause)))
         try:
             await _consume(settings, ports, renderer, stop)
         finally:
             stop.set()
+            # A sweep may take longer than a worker has to stop. It may end anywhere, as it may by a crash.
+            in_order.cancel()
 
 
 async def _consume(settings: Settings, ports: Ports, renderer: RenderPool, stop: asyncio.Event) -> None:
