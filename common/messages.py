@@ -6,13 +6,18 @@ promise that the image exists.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from common.errors import LaterMessage, UnreadableMessage
-from common.images import Image
+from common.images import AttemptError, Image
 
 VERSION = 1
+# Why a message died, where neither an image's failure nor the broker says it.
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +26,75 @@ class Job:
 
     image_id: UUID
     request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """What is known of a message among the dead letters; times in UTC.
+
+    `reason` is the code of the image's failure; or of a message that was none of a failed image how it died, as the broker calls it
+    (`rejected`, `delivery_limit`). `image_id` is None where this version cannot read the body."""
+
+    image_id: UUID | None
+    request_id: str | None
+    reason: str
+    detail: str
+    attempts: int | None
+    died_at: datetime | None
+    first_error: AttemptError | None
+    last_error: AttemptError | None
+    headers: Mapping[str, Any]
+    body: bytes
+
+
+def read_dead_letter(body: bytes, request_id: str | None, headers: Mapping[str, Any]) -> DeadLetter:
+    """Raises nothing: whatever is among the dead letters, an operator is to see it."""
+    detail, image_id = "", None
+    try:
+        image_id = decode(body, request_id).image_id
+    except (LaterMessage, UnreadableMessage) as error:
+        detail = error.detail
+    deaths = headers.get("x-death")
+    death = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], Mapping) else {}
+    attempts = headers.get("x-attempts")
+    return DeadLetter(
+        image_id=image_id,
+        request_id=request_id,
+        reason=_text(headers.get("x-failure-code")) or _text(death.get("reason")) or UNKNOWN,
+        detail=_text(headers.get("x-failure-detail")) or detail,
+        attempts=attempts if isinstance(attempts, int) else None,
+        died_at=_time(headers.get("x-failed-at")) or _time(death.get("time")),
+        first_error=_error(headers, "first"),
+        last_error=_error(headers, "last"),
+        headers=headers,
+        body=body,
+    )
+
+
+def dead_letter_of(image: Image) -> DeadLetter:
+    """What a failed image's would say."""
+    job = Job(image_id=image.id, request_id=image.request_id)
+    return read_dead_letter(encode(job), job.request_id, dead_letter_headers(image))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _time(value: object) -> datetime | None:
+    """A broker's time stamps are read as datetimes already."""
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if not isinstance(time, datetime):
+            return None
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _error(headers: Mapping[str, Any], name: str) -> AttemptError | None:
+    detail, at = _text(headers.get(f"x-{name}-error")), _time(headers.get(f"x-{name}-error-at"))
+    return AttemptError(detail=detail, at=at) if detail and at else None
 
 
 def dead_letter_headers(image: Image) -> dict[str, str | int]:

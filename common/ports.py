@@ -15,7 +15,7 @@ from typing import Protocol
 from uuid import UUID
 
 from common.images import Failure, IdempotencyKey, Image, ImageStatus, Principal, Priority, Result
-from common.messages import Job
+from common.messages import DeadLetter, Job
 from common.processing import Processing
 
 
@@ -117,7 +117,8 @@ class Upkeep(Protocol):
         """Drops up to `limit` idempotency keys whose time is over. → how many."""
 
     async def take_turn(self, chore: str, every: timedelta) -> bool:
-        """True once in that time, for whoever asks first: so that of any number of workers one does the chore."""
+        """True once in that time, for whoever asks first: so that of any number of workers one does the chore. A turn that is more
+        than twice that away, by a clock that was wrong or for a chore that was rarer, comes at once."""
 
     async def backlog(self) -> Backlog: ...
 
@@ -226,6 +227,26 @@ class JobSource(Protocol):
         settled."""
 
 
+class HeldLetter(Protocol):
+    @property
+    def letter(self) -> DeadLetter: ...
+
+    async def remove(self) -> None:
+        """Gone for good, once the walk it is of has come to its end without an error."""
+
+
+class DeadLetters(Protocol):
+    """Looks through the dead letters, for operators."""
+
+    def walk(self) -> AsyncGenerator[HeldLetter, None]:
+        """Every dead letter that there is at the beginning, once, oldest first, in small memory however many there are; none that
+        comes while it goes on. What was not removed is in its place again when the iterator is closed, or this process ends however
+        it ends. (Of more than a thousand a process that is killed may leave a thousand out of their order.)
+
+        One walk at a time, because what one has in hand no other sees: another waits a moment for its end, then raises Unavailable.
+        Half an hour is the longest that the broker lets a walk take; then it raises Unavailable, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Miss:
     """The cache knows nothing. `permit`: what lets its reader put what it reads from the rows *after* having it."""
@@ -311,6 +332,7 @@ class Ports:
     blobs: BlobStore
     queue: JobQueue
     jobs: JobSource
+    dead_letters: DeadLetters
     cache: StatusCache
     notifier: StatusNotifier
     tokens: TokenVerifier

@@ -26,7 +26,7 @@ async def open_ports(settings: Settings, issuer: DevIssuer | None = None) -> Asy
 
 def _embedded(settings: Settings, issuer: DevIssuer, stack: AsyncExitStack) -> Ports:
     from common.adapters.keycloak import KeycloakTokenVerifier
-    from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
+    from common.adapters.memory import MemoryDeadLetters, MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
     from common.adapters.sql import SqlImageStore, SqlUpkeep
 
     images = SqlImageStore(database_url(settings), 1, settings.service_timeout_seconds)
@@ -38,6 +38,7 @@ def _embedded(settings: Settings, issuer: DevIssuer, stack: AsyncExitStack) -> P
         blobs=_blobs(settings, stack),
         queue=queue,
         jobs=queue,
+        dead_letters=MemoryDeadLetters(queue),
         cache=MemoryStatusCache(),
         notifier=MemoryStatusNotifier(),
         tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, issuer),
@@ -46,7 +47,7 @@ def _embedded(settings: Settings, issuer: DevIssuer, stack: AsyncExitStack) -> P
 
 def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
     from common.adapters.keycloak import KeycloakTokenVerifier, RemoteJwks
-    from common.adapters.rabbitmq import RabbitMqQueue
+    from common.adapters.rabbitmq import RabbitMqDeadLetters, RabbitMqQueue
     from common.adapters.redis import RedisLink, RedisRateLimiter, RedisStatusCache, RedisStatusNotifier
     from common.adapters.sql import SqlImageStore, SqlUpkeep
 
@@ -67,6 +68,7 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
         blobs=_blobs(settings, stack),
         queue=queue,
         jobs=queue,
+        dead_letters=RabbitMqDeadLetters(settings.rabbitmq_url.get_secret_value(), limit),
         cache=RedisStatusCache(redis),
         notifier=notifier,
         tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, keys),

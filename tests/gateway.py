@@ -8,7 +8,7 @@ from uuid import UUID
 
 import httpx
 
-from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
+from common.adapters.memory import MemoryDeadLetters, MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
 from common.errors import Unavailable
 from common.images import Failure, FailureCode, Image, Principal, Result
 from common.ports import Bucket, Ports
@@ -53,6 +53,7 @@ class World:
             blobs=self.blobs,
             queue=self.queue,
             jobs=self.queue,
+            dead_letters=MemoryDeadLetters(self.queue),
             cache=self.cache,
             notifier=self.notifier,
             tokens=self.tokens,

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from common.adapters.memory import MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
+from common.adapters.memory import MemoryDeadLetters, MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
 from common.errors import PictureRefused
 from common.images import FailureCode, Image, ImageStatus, Principal, Priority, RetryPolicy
 from common.messages import Job
@@ -57,6 +57,7 @@ class World:
             blobs=self.blobs,
             queue=self.queue,
             jobs=self.queue,
+            dead_letters=MemoryDeadLetters(self.queue),
             cache=self.cache,
             notifier=self.notifier,
             tokens=FakeTokenVerifier({}),

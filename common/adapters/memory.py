@@ -5,7 +5,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -13,9 +13,10 @@ from uuid import UUID
 from common.adapters.freshness import INVALIDATED_SECONDS, PERMITTED_SECONDS, lifetime_seconds
 from common.adapters.priorities import PriorityBuffer
 from common.adapters.waiting import Waiting
+from common.errors import Unavailable
 from common.images import Image, Priority
-from common.messages import Job, dead_letter_headers, encode
-from common.ports import Delivery, Miss, Subscription
+from common.messages import DeadLetter, Job, dead_letter_headers, encode, read_dead_letter
+from common.ports import Delivery, HeldLetter, Miss, Subscription
 
 
 class _Entry(NamedTuple):
@@ -94,7 +95,7 @@ class MemoryMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
+class BuriedMessage:
     """`headers` are empty for a message that was rejected."""
 
     body: bytes
@@ -109,14 +110,14 @@ class MemoryQueue:
         self._waiting: PriorityBuffer[MemoryMessage] = PriorityBuffer()
         self._changed = asyncio.Event()
         self._receivers = 0
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=1_000)
+        self.dead_letters: deque[BuriedMessage] = deque(maxlen=1_000)
 
     async def publish(self, job: Job, priority: Priority) -> None:
         self._put(MemoryMessage(body=encode(job), request_id=job.request_id, priority=priority))
 
     async def publish_dead(self, image: Image) -> None:
         job = Job(image_id=image.id, request_id=image.request_id)
-        self.dead_letters.append(DeadLetter(body=encode(job), request_id=job.request_id, headers=dead_letter_headers(image)))
+        self.dead_letters.append(BuriedMessage(body=encode(job), request_id=job.request_id, headers=dead_letter_headers(image)))
 
     async def depths(self) -> dict[str, int]:
         return self._waiting.lengths() | {"dead": len(self.dead_letters)}
@@ -156,7 +157,7 @@ class MemoryQueue:
         self._changed.set()
 
     def _bury(self, message: MemoryMessage) -> None:
-        self.dead_letters.append(DeadLetter(body=message.body, request_id=message.request_id, headers={}))
+        self.dead_letters.append(BuriedMessage(body=message.body, request_id=message.request_id, headers={}))
 
 
 class MemoryDelivery:
@@ -198,3 +199,40 @@ class MemoryDelivery:
     async def reject(self) -> None:
         self._settled(self._message)
         self._bury(self._message)
+
+
+class MemoryDeadLetters:
+    """The DeadLetters of a MemoryQueue."""
+
+    def __init__(self, queue: MemoryQueue, patience_seconds: float = 10) -> None:
+        """`patience_seconds`: for how long a walk waits for the end of another."""
+        self._queue = queue
+        self._patience = patience_seconds
+        self._turn = asyncio.Lock()
+
+    async def walk(self) -> AsyncGenerator[HeldLetter, None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Unavailable("queue", "somebody else is looking through the dead letters") from None
+        try:
+            for message in list(self._queue.dead_letters):
+                yield MemoryHeldLetter(message, self._queue)
+        finally:
+            self._turn.release()
+
+
+class MemoryHeldLetter:
+    def __init__(self, message: BuriedMessage, queue: MemoryQueue) -> None:
+        self._message = message
+        self._queue = queue
+
+    @property
+    def letter(self) -> DeadLetter:
+        return read_dead_letter(self._message.body, self._message.request_id, self._message.headers)
+
+    async def remove(self) -> None:
+        # Not there where it made room for later ones.
+        with suppress(ValueError):
+            self._queue.dead_letters.remove(self._message)

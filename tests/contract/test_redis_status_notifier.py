@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from uuid6 import uuid7
 
-from common.adapters.memory import MemoryQueue
+from common.adapters.memory import MemoryDeadLetters, MemoryQueue
 from common.adapters.redis import RedisLink, RedisStatusCache, RedisStatusNotifier, notifier
 from common.errors import Unavailable
 from common.images import Principal, RetryPolicy
@@ -357,6 +357,7 @@ async def test_an_images_whole_way_costs_three_commands(to_redis: Handler) -> No
             blobs=blobs,
             queue=queue,
             jobs=queue,
+            dead_letters=MemoryDeadLetters(queue),
             cache=RedisStatusCache(link),
             notifier=RedisStatusNotifier(link),
             tokens=FakeTokenVerifier({"token": Principal(subject="alice")}),

@@ -11,6 +11,7 @@ from aio_pika import DeliveryMode, Message
 from uuid6 import uuid7
 
 from common.adapters.rabbitmq.consuming import Consumer
+from common.adapters.rabbitmq.dead_letters import RabbitMqDeadLetters
 from common.adapters.rabbitmq.link import broker_url
 from common.adapters.rabbitmq.publishing import Publisher
 from common.adapters.rabbitmq.topology import DEAD_LETTERS, DEAD_QUEUE, JOBS, queue_name
@@ -19,6 +20,8 @@ from common.messages import Job, dead_letter_headers, encode
 from common.ports import Delivery
 
 MESSAGE_TYPE = "process-image"
+
+__all__ = ["RabbitMqDeadLetters", "RabbitMqQueue"]
 
 
 class RabbitMqQueue:

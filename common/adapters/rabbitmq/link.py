@@ -80,6 +80,10 @@ class Link:
         async with self._connection.channel():
             pass
 
+    async def open_channel(self) -> AbstractChannel:
+        """One more, for what may close it."""
+        return await self._connection.channel()
+
     async def depths(self, queues: Sequence[str]) -> list[int]:
         """On a channel of its own, too: asking for a queue that does not exist closes the channel."""
         async with self._connection.channel() as channel:

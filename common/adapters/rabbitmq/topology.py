@@ -19,6 +19,8 @@ from common.images import Priority
 JOBS = "images"
 DEAD_LETTERS = "images.dlx"
 DEAD_QUEUE = "images.dead"
+# Of whoever walks over the dead letters, for as long as the connection lasts.
+DEAD_WALK = "images.dead.walk"
 
 # The row's attempts are the real limit of a picture. This one is the net below it, and wide: before RabbitMQ 4.3 a message that was
 # handed back counts as well, and an outage of the database makes every worker hand back about once a second.
