@@ -164,10 +164,15 @@ class FakeImageStore:
         return len(unsettled)
 
     async def expire(self, age: timedelta, limit: int) -> list[Image]:
+        before = self._clock() - age
         old = [
             row
             for row in self.rows.values()
-            if row.image.status.is_final and not row.image.deleted and row.image.created_at < self._clock() - age
+            if row.image.status.is_final
+            and not row.image.deleted
+            and row.image.created_at < before
+            # a UUIDv7's first 48 bits are its time
+            and row.image.id.int >> 80 < before.timestamp() * 1000
         ]
         expired = sorted(old, key=lambda row: row.image.id)[:limit]
         return [image for row in expired if (image := await self.mark_deleted(row.image.id, None, timedelta(0)))]
@@ -183,7 +188,7 @@ class FakeImageStore:
         return len(expired)
 
     async def take_turn(self, chore: str, every: timedelta) -> bool:
-        if chore in self.turns and self._clock() < self.turns[chore]:
+        if chore in self.turns and self._clock() < self.turns[chore] <= self._clock() + 2 * every:
             return False
         self.turns[chore] = self._clock() + every
         return True

@@ -30,8 +30,8 @@ LARGE_PART = 0.1
 
 @dataclass(slots=True)
 class Findings:
-    """`superfluous`: (bucket, key) of objects that no row names; `without_object`: ids of final rows whose objects are gone; at most
-    MOST of each. `objects`: how many there are, of which no row names `unknown`, and `foreign` are none of ours, by their keys.
+    """`superfluous`: (bucket, key) of objects that no row names; `without_object`: ids of final rows whose objects are gone; at
+    most MOST of each. `objects`: how many there are, of which no row names `unknown`, and `foreign` are none of ours by their keys.
     `is_doubtful`: so many are unknown that nothing was removed."""
 
     objects: int = 0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.adapters.sql import SqlImageStore
+from common.adapters.sql import SqlImageStore, SqlUpkeep
 from common.adapters.sql.migrate import upgrade
-from common.ports import ImageStore
+from common.ports import ImageStore, Upkeep
 from common.settings import Settings
 from tests.conftest import require_url
 from tests.databases import execute, postgres_database
@@ -54,7 +54,16 @@ async def images(
         shutil.copy(url.removeprefix("sqlite:///"), tmp_path / "images.db")
         url = f"sqlite:///{tmp_path / 'images.db'}"
     else:
-        await execute(url, "TRUNCATE images, idempotency_keys")
+        await execute(url, "TRUNCATE images, idempotency_keys, turns")
     store = SqlImageStore(url, POOL_SIZE, 20)
     yield store
     await store.close()
+
+
+@pytest.fixture
+def upkeep(images: ImageStore) -> Upkeep:
+    """Of the same rows."""
+    if isinstance(images, FakeImageStore):
+        return images
+    assert isinstance(images, SqlImageStore)
+    return SqlUpkeep(images)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, select, tuple_, type_coerce, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, tuple_, type_coerce, update
 
 from common.adapters.sql.database import Database, marked_deleted
 from common.adapters.sql.rows import IMAGES, KEY_LIFE, KEYS, NOT_COMPLETED, TURNS, UtcDateTime, to_image
@@ -55,10 +55,13 @@ class SqlUpkeep:
 
     async def take_turn(self, chore: str, every: timedelta) -> bool:
         next_at = {"next_at": self._database.after(every)}
+        # One farther off is from before the clock was set back, or before the chore was to be done more often. (Twice, because who
+        # has waited here for another to come first has a clock that is behind that one's.)
+        is_over = or_(TURNS.c.next_at <= self._database.now(), TURNS.c.next_at > self._database.after(2 * every))
         taking = (
             self._database.insert(TURNS)
             .values(chore=chore, **next_at)
-            .on_conflict_do_update(index_elements=[TURNS.c.chore], set_=next_at, where=TURNS.c.next_at <= self._database.now())
+            .on_conflict_do_update(index_elements=[TURNS.c.chore], set_=next_at, where=is_over)
             .returning(TURNS.c.chore)
         )
         return (await self._database.execute(taking)).one_or_none() is not None
