@@ -231,11 +231,12 @@ class SqlImageStore(Database):
     def _error_where(self, ended: ColumnElement[bool], error: str) -> dict[str, Any]:
         """Remembers how the attempt ended, in the rows where it did."""
         is_first = ended & _C.first_error.is_(None)
+        now = self.now()
         return {
             "first_error": case((is_first, error), else_=_C.first_error),
-            "first_error_at": case((is_first, self.now()), else_=_C.first_error_at),
+            "first_error_at": case((is_first, now), else_=_C.first_error_at),
             "last_error": case((ended, error), else_=_C.last_error),
-            "last_error_at": case((ended, self.now()), else_=_C.last_error_at),
+            "last_error_at": case((ended, now), else_=_C.last_error_at),
         }
 
     def _queued_where(self, visible: ColumnElement[bool]) -> dict[str, Any]:
