@@ -6,15 +6,18 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
 
 from common.adapters.redis import RedisLink, RedisStatusCache
+from common.adapters.redis.link import PAUSE_SECONDS
 from common.errors import Unavailable, WrongConfiguration
 from common.ports import StatusCache
 from tests.builders import image
-from tests.caches import known, remember
+from tests.caches import known, permit_for, remember
+from tests.chaos.proxy import Proxy
 from tests.contract.redis_servers import counted, hangs_up, proxy_to_redis, says_that_it_is_loading, speaks_no_redis
 from tests.contract.sockets import Handler, Server, free_port, silence
 from tests.polling import eventually, wait_until
@@ -224,6 +227,51 @@ async def test_it_works_on_a_redis_that_has_forgotten_the_script(redis_url: str)
 
         await remember(cache, put)
         assert await known(cache, put.id) == put
+
+
+async def test_what_was_known_before_redis_was_away_is_not_believed_when_it_is_back(redis_url: str) -> None:
+    # given an entry, and a permit
+    second, other = image(version=2), image()
+    with Proxy(urlsplit(redis_url).port or 6379) as proxy:
+        async with cache_at(f"127.0.0.1:{proxy.port}") as cache:
+            await remember(cache, second)
+            permit = await permit_for(cache, other.id)
+
+            # when it is away for a while, in which invalidations are lost
+            proxy.cut()
+            await seconds_until_unavailable(cache.get(second.id))
+            proxy.heal()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+            # then
+            assert await known(cache, second.id) is None
+            assert await permit_for(cache, other.id) != permit
+            await cache.put(other, permit)
+            assert await known(cache, other.id) is None
+
+            # and what is put from now on is believed again
+            await remember(cache, second)
+            assert await known(cache, second.id) == second
+
+
+async def test_a_permit_from_before_redis_was_away_makes_no_entry_that_is_believed_after(redis_url: str) -> None:
+    # given a reader elsewhere that has a permit, has read its row, and stands still
+    put = image()
+    with Proxy(urlsplit(redis_url).port or 6379) as proxy:
+        async with linked_cache(redis_url) as elsewhere, cache_at(f"127.0.0.1:{proxy.port}") as cache:
+            permit = await permit_for(elsewhere, put.id)
+
+            # when it goes on after Redis was away for us
+            proxy.cut()
+            await seconds_until_unavailable(cache.get(image().id))
+            proxy.heal()
+            await asyncio.sleep(PAUSE_SECONDS)
+            assert await known(cache, image().id) is None
+            await elsewhere.put(put, permit)
+
+            # then
+            assert await known(elsewhere, put.id) == put
+            assert await known(cache, put.id) is None
 
 
 @pytest.mark.parametrize("url", ["redis://host:port/0", "redis://:secret@host:99999/0", "http://host"])

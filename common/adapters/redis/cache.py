@@ -1,5 +1,8 @@
 """The status cache in Redis: under `image:{id}` the image as JSON; or `{"version": n}`, after an invalidation, with a `permit` once
-somebody has missed.
+somebody has missed. `at` is when that permit was given, in the image that was put with it, too: the image was read later than that.
+
+While Redis cannot be reached invalidations are lost, and one that is restarted may have forgotten its last ones. So a process that
+has lost sight of it believes nothing, when it is back, that is of an earlier time.
 
 An entry that cannot be decoded, of an older program or anybody's, counts as none. Programs that know no permits take what they do
 not know for a miss, and obey the versions; so both kinds can share a Redis during an upgrade.
@@ -18,6 +21,8 @@ from common.ports import Miss
 
 SERVICE = "cache"
 IMAGE = TypeAdapter(Image)
+# Later than any entry.
+NEVER = "1e18"
 Arguments = list[bytes | str | int]
 
 KNOWN = """
@@ -27,15 +32,18 @@ if type(found) == 'string' then
     if decoded and type(value) == 'table' and type(value.version) == 'number' then known = value end
 end
 """
-# KEYS: the entry. ARGV: a new permit, its life in milliseconds. → the entry, or a table with the permit.
+# KEYS: the entry. ARGV: a new permit, its life in milliseconds, since when entries are believed. → the entry, or a table with the
+# permit; and the time here.
 GET = (
     KNOWN
     + """
-if known and (known.id or known.permit) then return found end
+local time = redis.call('TIME')
+local now = string.format('%s.%06d', time[1], time[2])
+if known and (known.id or known.permit) and tonumber(known.at or 0) >= tonumber(ARGV[3]) then return {found, now} end
 local life = redis.call('PTTL', KEYS[1])
-local miss = cjson.encode({version = known and known.version or 0, permit = ARGV[1]})
+local miss = cjson.encode({version = known and known.version or 0, permit = ARGV[1], at = now})
 redis.call('SET', KEYS[1], miss, 'PX', math.max(known and life or 0, tonumber(ARGV[2])))
-return miss
+return {miss, now}
 """
 )
 # KEYS: the entry. ARGV: the new value, its version, its life in milliseconds, the permit, the life of a marker.
@@ -44,10 +52,11 @@ PUT = (
     + """
 local version = tonumber(ARGV[2])
 if known and (known.version > version or (known.id and known.version == version)) then return end
+local at = known and known.at or '0'
 if known and (known.id or known.permit == ARGV[4]) then
-    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+    redis.call('SET', KEYS[1], '{"at":"' .. at .. '",' .. string.sub(ARGV[1], 2), 'PX', ARGV[3])
 else
-    redis.call('SET', KEYS[1], cjson.encode({version = version, permit = known and known.permit}), 'PX', ARGV[5])
+    redis.call('SET', KEYS[1], cjson.encode({version = version, permit = known and known.permit, at = at}), 'PX', ARGV[5])
 end
 """
 )
@@ -64,10 +73,16 @@ class RedisStatusCache:
     def __init__(self, link: RedisLink) -> None:
         self._link = link
         self._get, self._put, self._invalidate = (link.client.register_script(script) for script in (GET, PUT, INVALIDATE))
+        # On Redis's clock; and how often it had failed by then.
+        self._believed_since, self._failures = "0", 0
 
     async def get(self, image_id: UUID) -> Image | Miss:
-        arguments: Arguments = [secrets.token_hex(8), PERMITTED_SECONDS * 1000]
-        entry = await self._link.call(SERVICE, lambda: self._get([_key(image_id)], arguments))
+        failures = self._link.failures
+        believed_since = self._believed_since if failures == self._failures else NEVER
+        arguments: Arguments = [secrets.token_hex(8), PERMITTED_SECONDS * 1000, believed_since]
+        entry, now = await self._link.call(SERVICE, lambda: self._get([_key(image_id)], arguments))
+        if failures > self._failures:
+            self._believed_since, self._failures = now, failures
         try:
             return IMAGE.validate_json(entry)
         except ValidationError:

@@ -40,6 +40,8 @@ class RedisLink:
     def __init__(self, url: str, timeout_seconds: float) -> None:
         """Raises WrongConfiguration. Connects with the first call."""
         self.timeout_seconds = timeout_seconds
+        # Calls that were tried and failed, whatever became of them at the other end.
+        self.failures = 0
         try:
             self._pool = BlockingConnectionPool.from_url(
                 url,
@@ -85,6 +87,7 @@ class RedisLink:
                 async with asyncio.timeout(self.timeout_seconds):
                     answer = await command()
         except Unavailable as error:
+            self.failures += 1
             if isinstance(error.__cause__, AWAY):
                 self._try_again_at = asyncio.get_running_loop().time() + PAUSE_SECONDS
             raise
