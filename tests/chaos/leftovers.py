@@ -37,9 +37,11 @@ class Leftovers:
 
     def _superfluous(self, rows: Mapping[str, Row]) -> int:
         objects = self._system.inventory.objects()
-        wanted = {image_id for image_id, row in rows.items() if not row.deleted}
-        named = {row.result_key for row in rows.values() if row.image_id in wanted}
-        return len(set(objects[Bucket.RAW]) - wanted) + len(set(objects[Bucket.PROCESSED]) - named)
+        # Rows that are marked as deleted know their objects, too: those of uploads in doubt, which nobody was promised, for a while.
+        named = {row.result_key for row in rows.values()}
+        deleted = {image_id for image_id, row in rows.items() if row.deleted}
+        results = [key for key in objects[Bucket.PROCESSED] if key not in named and key.partition("/")[0] not in deleted]
+        return len(set(objects[Bucket.RAW]) - set(rows)) + len(results)
 
     def _waiting(self) -> int:
         try:

@@ -13,6 +13,8 @@ from rich.table import Table
 from tests.chaos.ledger import Judgement
 
 SHOWN = 20
+# A page's place for a report.
+BEGIN, END = "<!-- chaos: the table of a run, by scripts/chaos --report -->", "<!-- chaos: end -->"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,13 @@ class Report:
         ]
         problems = self.problems()
         return "\n".join([*lines, *(["", *(f"- {line}" for line in problems)] if problems else [])]) + "\n"
+
+    def write_to(self, page: Path) -> None:
+        """The whole file; in a page that has a place for it, only what is there."""
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        before, begin, rest = text.partition(BEGIN)
+        _, end, after = rest.partition(END)
+        page.write_text(f"{before}{begin}\n{self.markdown()}{end}{after}" if end else self.markdown(), encoding="utf-8")
 
     def json(self) -> str:
         return json.dumps(_plain(self) | {"accepted": self.accepted, "exit_code": self.exit_code}, indent=2, default=_plain)

@@ -205,7 +205,10 @@ def main(
     seed: Annotated[int | None, typer.Option(help="of faults and pictures: the same for the same; default: by the clock")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="uploads a second, on average")] = 6,
     workers: Annotated[int, typer.Option(min=1, help="worker processes")] = 2,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.md", help="write the outcome as markdown, too")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.md", help="write the outcome as markdown, into a page's place for it")
+    ] = None,
+    logs: Annotated[Path | None, typer.Option(metavar="DIR", help="for all processes' logs; default: below chaos-results/")] = None,
 ) -> None:
     """Random faults under a steady load of good and bad pictures, on real processes and services; then an audit of every promise.
 
@@ -214,13 +217,13 @@ def main(
     console = Console(width=None if sys.stdout.isatty() else 180)
     configure_logging("error", "text")
     options = Options(minutes=minutes, seed=int(time.time()) if seed is None else seed, rate=rate, workers=workers)
-    folder = ROOT / "chaos-results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-seed-{options.seed}"
+    folder = logs or ROOT / "chaos-results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-seed-{options.seed}"
     folder.mkdir(parents=True)
     console.print(f"seed {options.seed}; logs in {folder}", markup=False, highlight=False, soft_wrap=True)
     outcome = chaos(options, folder, console)
     outcome.print_to(console)
     if report is not None:
-        report.write_text(outcome.markdown())
+        outcome.write_to(report)
     raise typer.Exit(outcome.exit_code)
 
 

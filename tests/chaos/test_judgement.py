@@ -12,7 +12,7 @@ from rich.console import Console
 
 from common.ports import Rendered
 from tests.chaos.ledger import Accepted, Ledger, Row, judge
-from tests.chaos.report import Report, Times
+from tests.chaos.report import BEGIN, END, Report, Times
 from tests.chaos.samples import CORRUPT, GOOD, REFUSED, Sample
 
 RESULT = Rendered(content_type="image/jpeg", size_bytes=10, sha256="ab" * 32, width=800, height=600)
@@ -208,6 +208,18 @@ def test_many_problems_are_cut_short(tmp_path: Path) -> None:
 
     assert len(many.problems()) == 21
     assert "10 more" in many.problems()[-1]
+
+
+def test_a_report_is_a_file_or_fills_the_place_that_a_page_has_for_it(tmp_path: Path) -> None:
+    made, alone, page = report(tmp_path, accepted(), ROW), tmp_path / "alone.md", tmp_path / "page.md"
+    page.write_text(f"# Before\n\n{BEGIN}\nan earlier one\n{END}\n\nafter\n")
+
+    for _ in range(2):
+        made.write_to(alone)
+        made.write_to(page)
+
+        assert alone.read_text() == made.markdown()
+        assert page.read_text() == f"# Before\n\n{BEGIN}\n{made.markdown()}{END}\n\nafter\n"
 
 
 def test_times() -> None:
