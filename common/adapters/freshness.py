@@ -4,7 +4,7 @@ from common.images import Image
 
 # Nothing changes any more; kept for as long as somebody is likely to ask.
 FINAL_SECONDS = 600
-# Where an invalidation was lost while the cache was away, and a process has not noticed, it shows an old state for this long at most.
+# Where an invalidation was lost while the cache was away, a process that has not noticed shows an old state for this long at most.
 CHANGING_SECONDS = 5
 # So that a late invalidation by an older version, or a late reader of one, is known for what it is.
 INVALIDATED_SECONDS = 60

@@ -37,7 +37,7 @@ class Leftovers:
 
     def _superfluous(self, rows: Mapping[str, Row]) -> int:
         objects = self._system.inventory.objects()
-        # Rows that are marked as deleted know their objects, too: those of uploads in doubt, which nobody was promised, for a while.
+        # Rows that are marked as deleted have theirs for a while, too: of uploads in doubt, which nobody was promised.
         named = {row.result_key for row in rows.values()}
         deleted = {image_id for image_id, row in rows.items() if row.deleted}
         results = [key for key in objects[Bucket.PROCESSED] if key not in named and key.partition("/")[0] not in deleted]
