@@ -1,6 +1,7 @@
 """Logging and metrics. Logs carry the request id and never a token, a secret or a picture's bytes; metric labels carry no ids."""
 
 import logging
+import math
 import sys
 from typing import Literal, TypeVar
 
@@ -19,6 +20,13 @@ def _from_zero(metric: M, *values: str) -> M:
     for value in values:
         metric.labels(value)
     return metric
+
+
+def _unknown(gauge: Gauge, *values: str) -> Gauge:
+    """NaN until it is measured, which it never is in a gateway: 0 would be an answer."""
+    for each in [gauge.labels(value) for value in values] or [gauge]:
+        each.set(math.nan)
+    return gauge
 
 
 FAILURES = tuple(FailureCode)
@@ -40,7 +48,13 @@ CACHE_LOST_INVALIDATIONS = Counter(
     "Invalidations that the cache could not take; the entry's short life covers them",
 )
 LOST_NOTIFICATIONS = Counter("image_processor_lost_notifications_total", "Final states that waiting readers could not be told of")
-WAITS = Counter("image_processor_waits_total", "Reads that waited for a final state, by how that ended", ["result"])
+WAITS = _from_zero(
+    Counter("image_processor_waits_total", "Reads that waited for a final state, by how that ended", ["result"]),
+    "woken",
+    "over",
+    "polled",
+    "declined",
+)
 DELETED = Counter("image_processor_deleted_total", "Images deleted, with everything that belonged to them")
 EXPIRED = Counter("image_processor_expired_total", "Images deleted because they were kept for long enough")
 KEYS_EXPIRED = Counter("image_processor_expired_keys_total", "Idempotency keys dropped because their time was over")
@@ -67,7 +81,13 @@ PROCESSED = _from_zero(
     "not-claimed",
     *FAILURES,
 )
-PROCESS_SECONDS = Histogram("image_processor_process_seconds", "Time by stage of processing one image", ["stage"])
+PROCESS_SECONDS = _from_zero(
+    Histogram("image_processor_process_seconds", "Time by stage of processing one image", ["stage"]),
+    "fetch",
+    "render",
+    "put",
+    "complete",
+)
 ATTEMPTS = _from_zero(
     Histogram(
         "image_processor_attempts",
@@ -78,7 +98,15 @@ ATTEMPTS = _from_zero(
     "completed",
     "failed",
 )
-RETRIES = Counter("image_processor_retries_total", "Attempts that will be repeated, by what ended them", ["reason"])
+RETRIES = _from_zero(
+    Counter("image_processor_retries_total", "Attempts that will be repeated, by what ended them", ["reason"]),
+    FailureCode.TIME_LIMIT,
+    FailureCode.MEMORY_LIMIT,
+    FailureCode.ATTEMPTS_EXHAUSTED,
+    "object store",
+    "database",
+    "renderer",
+)
 LEASES_LOST = Counter("image_processor_leases_lost_total", "Leases that ended while their worker was still at work")
 POOL_RESTARTS = Counter("image_processor_pool_restarts_total", "Render pools replaced because they had broken")
 CHILDREN_LOST = _from_zero(
@@ -94,7 +122,13 @@ DISPATCHED = _from_zero(
     "dead-letter",
     "unavailable",
 )
-DELIVERIES = Counter("image_processor_deliveries_total", "Messages by how they were settled", ["outcome"])
+DELIVERIES = _from_zero(
+    Counter("image_processor_deliveries_total", "Messages by how they were settled", ["outcome"]),
+    "ack",
+    "hand-back",
+    "defer",
+    "reject",
+)
 DEAD_LETTERS = _from_zero(
     Counter("image_processor_dead_letters_total", "Failed images put with the dead letters", ["code"]), *FAILURES
 )
@@ -109,13 +143,15 @@ PUBLISHES = _from_zero(
 )
 PUBLISH_SECONDS = Histogram("image_processor_publish_seconds", "Time until the broker confirmed a message")
 # Of the whole system, the same from every worker; NaN while what they are measured in is away.
-BACKLOG = _from_zero(Gauge("image_processor_backlog", "Images that are not final yet", ["status"]), *UNSETTLED)
-OLDEST_SECONDS = _from_zero(
+BACKLOG = _unknown(Gauge("image_processor_backlog", "Images that are not final yet", ["status"]), *UNSETTLED)
+OLDEST_SECONDS = _unknown(
     Gauge("image_processor_oldest_seconds", "Time since the upload of the oldest image that is not final", ["status"]), *UNSETTLED
 )
-DISPATCH_LAG_SECONDS = Gauge("image_processor_dispatch_lag_seconds", "For how long the most overdue image has been due")
-QUEUE_DEPTH = _from_zero(Gauge("image_processor_queue_depth", "Messages that wait in a queue", ["queue"]), *Priority, "dead")
-JWKS_FETCHES = Counter("image_processor_jwks_fetches_total", "Fetches of the realm's keys by how they ended", ["result"])
+DISPATCH_LAG_SECONDS = _unknown(Gauge("image_processor_dispatch_lag_seconds", "For how long the most overdue image has been due"))
+QUEUE_DEPTH = _unknown(Gauge("image_processor_queue_depth", "Messages that wait in a queue", ["queue"]), *Priority, "dead")
+JWKS_FETCHES = _from_zero(
+    Counter("image_processor_jwks_fetches_total", "Fetches of the realm's keys by how they ended", ["result"]), "ok", "failed"
+)
 
 # Libraries that would repeat, with tracebacks, what the adapters say in one line, or would say what is in rows and pictures.
 QUIETENED = {
