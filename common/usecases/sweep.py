@@ -18,7 +18,7 @@ from uuid import UUID
 from common.errors import BlobNotFound
 from common.images import Image
 from common.ports import Bucket, Ports
-from common.telemetry import KEYS_EXPIRED, ROWS_WITHOUT_OBJECT, SWEPT, log
+from common.telemetry import KEYS_EXPIRED, SWEPT, log
 
 BATCH = 1_000
 # Removed in one run: more would only take more memory.
@@ -81,7 +81,6 @@ async def sweep(
             if len(found.without_object) < FEW:
                 log.error("an object of a final image is gone", image_id=str(image_id))
             found.without_object.append(image_id)
-    ROWS_WITHOUT_OBJECT.set(len(found.without_object))
     return found
 
 

@@ -1,12 +1,15 @@
 """The sweeper: what no row names goes, nothing else does, whatever happens in between."""
 
 import dataclasses
+import math
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from uuid6 import uuid7
 
 from common.errors import Unavailable
@@ -312,6 +315,29 @@ async def test_it_is_one_workers_turn_at_a_time(world: World) -> None:
     await keep_in_order(world.ports, policy, pause)
     assert pauses == 2
     assert left(world) == set()
+
+
+async def test_what_is_without_its_object_is_told_until_it_may_be_out_of_date(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = await world.image_in(ImageStatus.FAILED)
+    del world.blobs.objects[Bucket.RAW, image.raw_key]
+    policy = UpkeepPolicy(sweep_every=timedelta(hours=1), grace=timedelta(0), keep_for=None)
+
+    async def pause(_: float) -> bool:
+        return True
+
+    def told() -> float:
+        value = REGISTRY.get_sample_value("image_processor_rows_without_object")
+        assert value is not None
+        return value
+
+    await keep_in_order(world.ports, policy, pause)
+    assert told() == 1
+    # when it is another worker's turn from now on
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3 * 3600)
+    assert math.isnan(told())
 
 
 async def test_an_outage_puts_the_upkeep_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
