@@ -97,18 +97,18 @@ class FileBlobStore:
 
     async def keys(self, bucket: Bucket) -> AsyncGenerator[str, None]:
         root = self._root / bucket
-        for name in await self._call(lambda: _names(root)):
+        left = await self._call(lambda: _names(root, ""))
+        while left:
+            name = left.pop()
             if not name.endswith("/"):
                 yield name
                 continue
             try:
-                inside = await self._call(partial(_names, root / name))
+                left += await self._call(partial(_names, root, name))
             except Unavailable as error:
+                # Else a delete has just emptied it.
                 if not isinstance(error.__cause__, FileNotFoundError):
                     raise
-                continue  # a delete has just emptied it
-            for inner in inside:
-                yield f"{name}{inner}"
 
     def link(self, bucket: Bucket, key: str, content_type: str, disposition: str) -> str | None:
         return None
@@ -185,10 +185,11 @@ class FileBlobStore:
             raise kind("object store", f"{type(error).__name__}: {error}") from error
 
 
-def _names(folder: Path) -> list[str]:
-    """In the order of the keys they begin; a folder's name ends with a slash."""
-    with os.scandir(folder) as entries:
-        return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+def _names(root: Path, folder: str) -> list[str]:
+    """Against the order of the keys that they begin; a folder's name ends with a slash."""
+    with os.scandir(root / folder) as entries:
+        names = [f"{folder}{entry.name}/" if entry.is_dir(follow_symlinks=False) else f"{folder}{entry.name}" for entry in entries]
+    return sorted(names, reverse=True)
 
 
 def _sync(folder: Path) -> None:

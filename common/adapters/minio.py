@@ -154,7 +154,14 @@ class MinioBlobStore:
     async def keys(self, bucket: Bucket) -> AsyncGenerator[str, None]:
         # Asks the store for the next page whenever one is used up.
         objects = self._client.list_objects(bucket, recursive=True)
-        while batch := await self._call(lambda: [str(found.object_name) for found in islice(objects, LISTED)]):
+
+        def page() -> list[str]:
+            try:
+                return [str(found.object_name) for found in islice(objects, LISTED)]
+            except ValueError as error:
+                raise HTTPError(f"an answer that is no list of objects: {error}") from error
+
+        while batch := await self._call(page):
             for key in batch:
                 yield key
 

@@ -3,6 +3,7 @@
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from uuid import uuid4
 
@@ -262,6 +263,96 @@ async def test_a_reader_that_goes_away_leaves_the_store_usable(
                 raise ZeroDivisionError
 
     await blobs.put(Bucket.RAW, key, file(b"content"), "image/png")
+    assert await fetched(blobs, key, tmp_path) == b"content"
+
+
+async def keys_of(blobs: BlobStore, bucket: Bucket, beginning: str) -> list[str]:
+    """Others' objects may be in the same store."""
+    return [key async for key in blobs.keys(bucket) if key.startswith(beginning)]
+
+
+async def test_keys_come_in_the_order_of_their_bytes(
+    blobs: BlobStore, new_key: Callable[[], str], file: Callable[[bytes], Path]
+) -> None:
+    beginning = new_key().removesuffix("1")
+    # given keys that a file system, or an alphabet, would have in another order
+    endings = [
+        "1",
+        "10",
+        "2",
+        "9/1",
+        "9/10",
+        "9/2",
+        "9/3/x",
+        "9-",
+        "9.",
+        "90",
+        "9/3/y",
+        "A",
+        "a",
+        "aa/b",
+        "~",
+        "é",
+        "a b",
+        "a+b",
+        "a%2Fb",
+    ]
+    source = file(b"content")
+    await asyncio.gather(*(blobs.put(Bucket.RAW, beginning + ending, source, "image/png") for ending in endings))
+    await blobs.put(Bucket.PROCESSED, f"{beginning}of another bucket", source, "image/png")
+    try:
+        found = await keys_of(blobs, Bucket.RAW, beginning)
+    finally:
+        await asyncio.gather(*(blobs.delete(Bucket.RAW, beginning + ending) for ending in endings))
+        await blobs.delete(Bucket.PROCESSED, f"{beginning}of another bucket")
+
+    assert found == sorted((beginning + ending for ending in endings), key=str.encode)
+    assert await keys_of(blobs, Bucket.RAW, beginning) == []
+
+
+async def test_keys_are_all_of_more_than_a_store_tells_at_a_time(
+    blobs: BlobStore, new_key: Callable[[], str], file: Callable[[bytes], Path]
+) -> None:
+    beginning = new_key().removesuffix("1")
+    source = file(b"content")
+    wanted = [f"{beginning}{number:04}/{number % 3}" for number in range(1_200)]
+    await asyncio.gather(*(blobs.put(Bucket.PROCESSED, key, source, "image/png") for key in wanted))
+    try:
+        assert await keys_of(blobs, Bucket.PROCESSED, beginning) == wanted
+    finally:
+        await asyncio.gather(*(blobs.delete(Bucket.PROCESSED, key) for key in wanted))
+
+
+async def test_keys_that_come_and_go_meanwhile_hide_no_other(
+    blobs: BlobStore, new_key: Callable[[], str], file: Callable[[bytes], Path]
+) -> None:
+    beginning = new_key().removesuffix("1")
+    source = file(b"content")
+    wanted = [f"{beginning}{number:03}/1" for number in range(60)]
+    going = [f"{beginning}{number:03}/2" for number in range(0, 60, 3)] + [f"{beginning}{number:03}x/1" for number in range(60)]
+    await asyncio.gather(*(blobs.put(Bucket.RAW, key, source, "image/png") for key in wanted + going))
+    try:
+        found: list[str] = []
+        async for key in blobs.keys(Bucket.RAW):
+            if not found and key.startswith(beginning):
+                await asyncio.gather(*(blobs.delete(Bucket.RAW, key) for key in going))
+                await blobs.put(Bucket.RAW, f"{beginning}new", source, "image/png")
+            if key.startswith(beginning):
+                found.append(key)
+    finally:
+        await asyncio.gather(*(blobs.delete(Bucket.RAW, key) for key in [*wanted, *going, f"{beginning}new"]))
+
+    assert set(wanted) <= set(found) <= {*wanted, *going, f"{beginning}new"}
+    assert found == sorted(set(found))
+
+
+async def test_a_walk_through_the_keys_that_is_broken_off_leaves_the_store_usable(
+    blobs: BlobStore, key: str, file: Callable[[bytes], Path], tmp_path: Path
+) -> None:
+    await blobs.put(Bucket.RAW, key, file(b"content"), "image/png")
+    for _ in range(40):
+        async with aclosing(blobs.keys(Bucket.RAW)) as keys:
+            await anext(keys)
     assert await fetched(blobs, key, tmp_path) == b"content"
 
 

@@ -159,6 +159,30 @@ async def test_a_folder_that_cannot_be_used_is_unavailable(root: Path, source: P
             pytest.fail("opened")
 
 
+async def test_keys_are_of_what_is_in_the_buckets_folder_alone(root: Path, source: Path, tmp_path: Path) -> None:
+    store = FileBlobStore(root)
+    for key in ("b/1", "a", "c/d/e"):
+        await store.put(Bucket.RAW, key, source, "image/png")
+    await store.put(Bucket.PROCESSED, "processed", source, "image/png")
+    (root / ".incoming/being-written").write_text("")
+    (root / "somebody-elses").write_text("")
+    (root / "raw-images/empty/folders").mkdir(parents=True)
+    # links that lead out of it and back: themselves, and nothing behind them
+    (root / "raw-images/out").symlink_to(tmp_path)
+    (root / "raw-images/round").symlink_to(root / "raw-images")
+
+    assert [key async for key in store.keys(Bucket.RAW)] == ["a", "b/1", "c/d/e", "out", "round"]
+
+
+async def test_keys_of_a_folder_that_is_not_there_are_not_none(root: Path, tmp_path: Path) -> None:
+    store = FileBlobStore(root)
+    with pytest.raises(Unavailable):
+        await anext(store.keys(Bucket.RAW))
+    # and none are
+    await store.check()
+    assert [key async for key in store.keys(Bucket.RAW)] == []
+
+
 async def test_a_disk_that_is_almost_full_fails_the_check(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", ["total", "used", "free"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 1000, 1000))

@@ -74,7 +74,12 @@ async def check(store: BlobStore, folder: Path) -> None:
     await store.check()
 
 
-every_operation = pytest.mark.parametrize("operation", [put, fetch, stream, delete, check])
+async def keys(store: BlobStore, folder: Path) -> None:
+    async for _ in store.keys(Bucket.RAW):
+        pass
+
+
+every_operation = pytest.mark.parametrize("operation", [put, fetch, stream, delete, check, keys])
 every_read = pytest.mark.parametrize("read", [fetch, stream])
 
 
@@ -212,7 +217,37 @@ async def test_the_check_makes_only_buckets_that_are_missing(folder: Path) -> No
     assert script.requests == ["HEAD /raw-images", "HEAD /processed-images", "PUT /processed-images"]
 
 
-@every_read
+def listing(*keys: str, goes_on: bool = False) -> bytes:
+    contents = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    state = f"<IsTruncated>{str(goes_on).lower()}</IsTruncated>" + "<NextContinuationToken>next</NextContinuationToken>" * goes_on
+    return http_answer("200 OK", f"<ListBucketResult><Name>raw-images</Name>{state}{contents}</ListBucketResult>".encode())
+
+
+async def test_keys_are_asked_for_as_they_are_used() -> None:
+    script = ScriptedHttp(listing("a", "b", goes_on=True), listing("c"))
+    async with Server(script) as server, store_at(server.address) as store:
+        found = [key async for key in store.keys(Bucket.RAW)]
+
+    assert found == ["a", "b", "c"]
+    assert len(script.requests) == 2
+    assert "continuation-token=next" in script.requests[1]
+    # and none by folder, of which an object's key may have any number
+    assert all("delimiter=&" in request for request in script.requests)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [b"", s3_error("503 Slow Down", "SlowDown"), s3_error("404 Not Found", "NoSuchBucket"), http_answer("200 OK", b"<html/>")],
+    ids=["hang-up", "slow-down", "bucket-gone", "html"],
+)
+async def test_keys_that_break_off_are_never_taken_for_all(second: bytes) -> None:
+    script = ScriptedHttp(listing("a", goes_on=True), second)
+    async with Server(script) as server, store_at(server.address) as store:
+        with pytest.raises(Unavailable):
+            _ = [key async for key in store.keys(Bucket.RAW)]
+
+
+@pytest.mark.parametrize("read", [fetch, stream, keys])
 async def test_a_read_without_the_bucket_does_not_take_the_object_for_lost(read: Operation, folder: Path) -> None:
     async with Server(ScriptedHttp(s3_error("404 Not Found", "NoSuchBucket"))) as server, store_at(server.address) as store:
         await unavailable_in_time(read(store, folder))
