@@ -4,7 +4,9 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -17,11 +19,12 @@ from tests.conftest import require_url
 from tests.e2e.stack import PROGRAM, Stack
 
 
-def _management(settings: Settings, method: str, path: str) -> None:
+def management(settings: Settings, method: str, path: str, **body: Any) -> None:
+    """RabbitMQ's own API."""
     parts = urlsplit(settings.rabbitmq_url.get_secret_value())
-    management = os.environ.get("RABBITMQ_MANAGEMENT_URL", f"http://{parts.hostname}:15672")
+    address = os.environ.get("RABBITMQ_MANAGEMENT_URL", f"http://{parts.hostname}:15672")
     answer = httpx.request(
-        method, f"{management}/api/{path}", auth=(parts.username or "guest", parts.password or "guest"), json={}, timeout=30
+        method, f"{address}/api/{path}", auth=(parts.username or "guest", parts.password or "guest"), json=body, timeout=30
     )
     assert answer.is_success, answer.text
 
@@ -39,7 +42,14 @@ def _sql(url: str, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def service_environment(settings: Settings) -> Iterator[dict[str, str]]:
-    """A migrated database, a vhost and the cache's last database, for this session alone."""
+    """For this session alone."""
+    with own_services(settings) as environment:
+        yield environment
+
+
+@contextmanager
+def own_services(settings: Settings) -> Iterator[dict[str, str]]:
+    """→ where a database and a vhost are that nobody else uses, and the cache's last database."""
     postgres, rabbitmq = settings.postgres_url.get_secret_value(), settings.rabbitmq_url.get_secret_value()
     redis = settings.redis_url.get_secret_value()
     for name, url, port in (
@@ -57,18 +67,22 @@ def service_environment(settings: Settings) -> Iterator[dict[str, str]]:
         "REDIS_URL": urlunsplit(urlsplit(redis)._replace(path="/15")),
     }
     _sql(postgres, f"CREATE DATABASE {name}")
-    _management(settings, "PUT", f"vhosts/{name}")
+    management(settings, "PUT", f"vhosts/{name}")
     try:
         yield environment
     finally:
-        _management(settings, "DELETE", f"vhosts/{name}")
+        management(settings, "DELETE", f"vhosts/{name}")
         _sql(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
 def migrated_environment(service_environment: dict[str, str]) -> dict[str, str]:
-    subprocess.run([PROGRAM, "migrate"], env=os.environ | service_environment, check=True, timeout=60)
+    migrate(service_environment)
     return service_environment
+
+
+def migrate(environment: dict[str, str]) -> None:
+    subprocess.run([PROGRAM, "migrate"], env=os.environ | environment, check=True, timeout=60)
 
 
 @pytest.fixture(scope="session", params=["embedded", "services"])
