@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 import uvloop
 
-from cli.errors import RequestFailed
+from cli import dead
+from cli.errors import RequestFailed, WrongUsage
 from cli.installation import DATA, settings_for
 from cli.scratch import scratch_folder
 from common.errors import ImageProcessorError, Unavailable, WrongConfiguration
@@ -24,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(dead.app, name="dead")
 
 
 def main() -> None:
@@ -31,6 +33,9 @@ def main() -> None:
         app()
     except WrongConfiguration as error:
         typer.echo(f"image-processor: {error.detail}", err=True)
+        sys.exit(2)
+    except WrongUsage as error:
+        typer.echo(f"image-processor: {error}", err=True)
         sys.exit(2)
     except Unavailable as error:
         typer.echo(f"image-processor: {error.detail} ({error.reason})", err=True)
