@@ -23,7 +23,7 @@ from tests.chaos.ledger import FINAL, Row, judge
 from tests.chaos.leftovers import Leftovers
 from tests.chaos.load import Load, make_orders, open_load
 from tests.chaos.report import Report, Times
-from tests.chaos.samples import make_samples
+from tests.chaos.samples import RENDER_MEMORY_BYTES, make_samples
 from tests.chaos.servers import ROOT, running_servers
 from tests.chaos.system import System, running_system, wait_until_settled
 from tests.chaos.versions import versions
@@ -89,6 +89,7 @@ class Run:
             repeats=ledger.repeats,
             reads=ledger.reads,
             unanswered_reads=ledger.unanswered_reads,
+            longest_seconds=max((row.seconds for row in rows.values() if row.status in FINAL and not row.deleted), default=0),
             disturbed=disturbed,
             undisturbed=undisturbed,
             faults=self.injection.done,
@@ -179,11 +180,11 @@ class Run:
                 group.create_task(fetch())
 
     def _times(self, rows: Mapping[str, Row]) -> tuple[Times, Times]:
-        """→ without a fault near, with one; of accepted images that are final."""
+        """→ without a fault near, with one."""
         seconds: dict[bool, list[float]] = {False: [], True: []}
         for image_id in self.system.ledger.accepted:
             row = rows.get(image_id)
-            if row is not None and row.status in FINAL and not row.deleted:
+            if row is not None and row.status == "completed" and not row.deleted:
                 is_near = any(span.touches(row.created_at, row.updated_at, AFTERMATH) for span in self.injection.spans)
                 seconds[is_near].append(row.seconds)
         return Times.of(seconds[False]), Times.of(seconds[True])
@@ -192,7 +193,8 @@ class Run:
 def chaos(options: Options, folder: Path, console: Console) -> Report:
     """Services, programs, the run; nothing is left running. The folder has the logs of all processes."""
     with running_servers() as servers:
-        with running_system(folder, servers, gateways=GATEWAYS, workers=options.workers) as system:
+        memory = {"RENDER_MEMORY_BYTES": str(RENDER_MEMORY_BYTES)}
+        with running_system(folder, servers, gateways=GATEWAYS, workers=options.workers, **memory) as system:
             report = asyncio.run(Run(options, system, console).report(versions(system)))
         for server in servers.all:
             shutil.copy(server.log, folder / f"{server.name}.log")

@@ -21,10 +21,14 @@ from common.ports import Rendered
 from tests.pictures import photo, photo_jpeg, photo_png, raw_png
 from worker.imaging import render_file
 
-GOOD, LARGE, CORRUPT, REFUSED = "good", "large", "corrupt", "refused"
+GOOD, LARGE, CORRUPT, GREEDY, REFUSED = "good", "large", "corrupt", "greedy", "refused"
 # How many uploads of a hundred are of each kind.
-SHARES = {GOOD: 80, LARGE: 4, CORRUPT: 8, REFUSED: 8}
+SHARES = {GOOD: 79, LARGE: 4, CORRUPT: 8, GREEDY: 1, REFUSED: 8}
 CORRUPT_IMAGE = frozenset({FailureCode.CORRUPT_IMAGE.value})
+# The last of its attempts may be one whose worker was killed.
+NO_MORE_ATTEMPTS = frozenset({FailureCode.MEMORY_LIMIT.value, FailureCode.ATTEMPTS_EXHAUSTED.value})
+# What a render may have, so that the greedy one is given up each time.
+RENDER_MEMORY_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,7 @@ def make_samples(seed: int) -> dict[str, list[Sample]]:
         GOOD: [rendered(name, GOOD, content, steps) for name, content, steps in good],
         LARGE: [rendered(name, LARGE, content, steps) for name, content, steps in large],
         CORRUPT: [Sample(name=name, kind=CORRUPT, content=content, codes=CORRUPT_IMAGE) for name, content in _corrupt()],
+        GREEDY: [Sample(name="greedy png", kind=GREEDY, content=_greedy(), processing="rotate:90", codes=NO_MORE_ATTEMPTS)],
         REFUSED: [Sample(name=name, kind=REFUSED, content=content) for name, content in _refused(dice)],
     }
 
@@ -103,6 +108,11 @@ def _corrupt() -> list[tuple[str, bytes]]:
 def _image_of_noise(noise: bytes) -> bytes:
     blocks = b"".join(bytes([200]) + noise[start : start + 200] for start in range(0, 1000, 200))
     return b"\x2c" + bytes([0, 0, 0, 0, 60, 0, 40, 0, 0]) + b"\x08" + blocks + b"\0;"
+
+
+def _greedy() -> bytes:
+    """49 megapixels in colour, in a file of 140 KB."""
+    return raw_png(7000, 7000, 8, 2, bytes((3 * 7000 + 1) * 7000))
 
 
 def _refused(dice: random.Random) -> list[tuple[str, bytes]]:

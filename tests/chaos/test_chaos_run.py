@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -40,6 +41,41 @@ def test_two_minutes_of_faults_and_nothing_is_lost_stuck_or_wrong(keycloak_url: 
     assert outcome["faults_failed"] == []
     assert re.search(r"objects without a row \| 0 after a sweep", table)
     assert len((tmp_path / "logs" / "accepted.jsonl").read_text().splitlines()) == outcome["accepted"]
+
+
+@pytest.mark.timeout(240)
+def test_ctrl_c_ends_a_run_with_its_table_and_leaves_nothing_running(keycloak_url: str, tmp_path: Path) -> None:
+    # given a run that is under way
+    options = ["--minutes", "5", "--seed", "3", "--logs", str(tmp_path / "logs")]
+    with (tmp_path / "output").open("w") as output:
+        run = subprocess.Popen([sys.executable, "-m", "tests.chaos.run", *options], cwd=ROOT, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: "accepted" in (tmp_path / "output").read_text(), "the run to be under way", 100)
+        assert _processes_in(tmp_path / "logs")
+
+        # when
+        run.send_signal(signal.SIGINT)
+
+        # then
+        assert run.wait(100) == 0, (tmp_path / "output").read_text()
+        assert "interrupted" in (tmp_path / "output").read_text()
+        assert json.loads((tmp_path / "logs" / "report.json").read_text())["is_complete"] is False
+        wait_until(lambda: not _processes_in(tmp_path / "logs"), "all its processes to end", 20)
+    finally:
+        run.kill()
+        run.wait()
+
+
+def _processes_in(folder: Path) -> list[int]:
+    """Programs have their working directory there."""
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _is_in(path, folder)]
+
+
+def _is_in(process: Path, folder: Path) -> bool:
+    try:
+        return (process / "cwd").readlink() == folder
+    except OSError:
+        return False
 
 
 def test_the_same_seed_gives_the_same_faults_and_another_gives_others() -> None:

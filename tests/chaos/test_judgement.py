@@ -54,6 +54,7 @@ def report(folder: Path, entry: Accepted, row: Row | None) -> Report:
         repeats=0,
         reads=7,
         unanswered_reads=Counter(),
+        longest_seconds=3.0,
         disturbed=Times.of([3.0]),
         undisturbed=Times.of([]),
         faults=Counter({"worker killed": 2}),
