@@ -124,6 +124,32 @@ def doctor(
 
 
 @app.command()
+def sweep(
+    data: DATA = None,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="for how long no image may have it; default: SWEEP_GRACE_SECONDS, or 0 with --dry-run"
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be removed")] = False,
+    however_many: Annotated[
+        bool, typer.Option("--however-many", help="even if the database knows nothing of a large part of what is stored")
+    ] = False,
+) -> None:
+    """Remove objects that no image has, as the workers do now and then, and say which; name images whose objects are gone.
+
+    A grace shorter than an upload takes is only for a time without uploads. Exit 1 where nothing was removed for doubt."""
+    from cli.sweep import run_sweep
+
+    settings = settings_for(data)
+    configure_logging("critical", settings.log_format)
+    if grace is None:
+        grace = 0 if dry_run else settings.sweep_grace_seconds
+    run_sweep(settings, grace, dry_run=dry_run, however_many=however_many)
+
+
+@app.command()
 def token(
     user: Annotated[str, typer.Option(help="user name in the realm")] = "user",
     password: Annotated[str, typer.Option(envvar="KEYCLOAK_PASSWORD", help="their password")] = "password",  # noqa: S107 - the demo user's

@@ -31,6 +31,8 @@ async def keep_in_order(ports: Ports, policy: UpkeepPolicy, pause: Callable[[flo
         if policy.keep_for is not None and await ports.upkeep.take_turn("expire", min(EXPIRE_EVERY, policy.keep_for)):
             await expire_images(ports, policy.keep_for)
         if await ports.upkeep.take_turn("sweep", policy.sweep_every):
+            # Makes the buckets where nothing has ever been stored.
+            await ports.blobs.check()
             found = await sweep(ports, policy.grace, pause)
             SWEEPS.labels("doubtful" if found.is_doubtful else "done").inc()
             if not found.is_doubtful:

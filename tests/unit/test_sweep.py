@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from random import Random
+from uuid import UUID
 
 import pytest
 from prometheus_client import REGISTRY
@@ -88,6 +90,45 @@ async def test_what_no_row_names_is_removed(world: World) -> None:
     assert left(world) == before - stray
     assert kept in left(world)
     assert set(found.superfluous) == stray
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_any_rows_beside_any_objects(world: World, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """However they fall into batches. What is right is said here without any order."""
+    monkeypatch.setattr("common.usecases.sweep.BATCH", 3)
+    random = Random(seed)
+    images = [await world.image_in(random.choice(list(ImageStatus))) for _ in range(random.randrange(12))]
+    for image in random.sample(images, len(images) // 4):
+        await world.images.mark_deleted(image.id, None, timedelta(0))
+    for image_id in [*(image.id for image in images), *(uuid7() for _ in range(5)), UUID(int=0), UUID(int=(1 << 128) - 1)]:
+        for bucket, key in ((Bucket.RAW, f"{image_id}"), (Bucket.PROCESSED, f"{image_id}/1"), (Bucket.PROCESSED, f"{image_id}/10")):
+            if random.random() < 0.5:
+                await litter(world, bucket, key)
+    for place in random.sample(sorted(world.blobs.objects), len(world.blobs.objects) // 4):
+        del world.blobs.objects[place]
+    rows = {str(image_id): row.image for image_id, row in world.images.rows.items()}
+    before = left(world)
+
+    def is_superfluous(bucket: str, key: str) -> bool:
+        row = rows.get(key.partition("/")[0])
+        if row is None:
+            return True
+        # of a deleted one, that is for the loop of deletions
+        if bucket == Bucket.RAW or row.deleted or not row.status.is_final:
+            return False
+        return row.result is None or row.result.key != key
+
+    def is_whole(row: Image) -> bool:
+        is_there = row.result is None or (Bucket.PROCESSED, row.result.key) in before
+        return is_there and (Bucket.RAW, row.raw_key) in before
+
+    found = await swept(world)
+
+    assert left(world) == {place for place in before if not is_superfluous(*place)}
+    final = [row for row in rows.values() if row.status.is_final and not row.deleted]
+    assert set(found.without_object) == {row.id for row in final if not is_whole(row)}
+    assert found.objects == len(before)
+    assert found.unknown == sum(is_superfluous(*place) for place in before)
 
 
 async def test_a_dry_run_removes_nothing(world: World) -> None:
@@ -245,7 +286,7 @@ async def test_whichever_call_fails_nothing_but_the_superfluous_goes(tmp_path: P
         await swept(world)
         assert left(world) == before - strays, failing.at
         assert len(world.images.rows) == len(images)
-    assert names >= {"upkeep.scan", "upkeep.forget_expired_keys", "images.get", "blobs.delete"}
+    assert names >= {"upkeep.scan", "upkeep.forget_expired_keys", "images.get", "blobs.delete", "blobs.keys"}
 
 
 async def _fails(world: World, failing: Failing) -> bool:
