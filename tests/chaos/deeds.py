@@ -63,8 +63,9 @@ def terminate(program: Program, dice: random.Random) -> End:
     program.send(signal.SIGTERM)
 
     def end() -> None:
-        program.wait()
+        code = program.wait()
         program.start_again()
+        assert code == 0, f"{program.log.stem} was told to stop, and ended with {code}"
 
     return end
 

@@ -3,7 +3,7 @@
 Every 202 is written to a file before anything is done with it. Nothing here talks to the service: `judge` is given its rows.
 
 lost    an accepted image without a row, or that a reader was told does not exist
-stuck   not final by the time that the audit gave it
+stuck   not final, or not settled, by the time that the audit gave it
 wrong   another end than the picture demands, other bytes, an earlier state after a later one, two ends or two images of one upload
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from tests.chaos.samples import Sample
 
@@ -65,10 +64,7 @@ class Ledger:
         self.wrong_answers: list[str] = []
         self.repeats = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def accept(self, image_id: str, filename: str, sample: Sample) -> Accepted:
@@ -109,7 +105,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """Each of lost, stuck and wrong: what was found, by image id. `duplicates`: files of which there is more than one image."""
+    """Each of lost, stuck and wrong: what was found, by image id. `completed` and `failed` are of accepted images; `unpromised` are
+    those that were finished though their upload had no answer. `duplicates`: files of which there is more than one image."""
 
     accepted: int
     lost: Mapping[str, list[str]]
@@ -117,47 +114,50 @@ class Judgement:
     wrong: Mapping[str, list[str]]
     duplicates: Sequence[str]
     completed: int
-    deleted: int
     failed: Counter[str]
+    deleted: int
+    unpromised: int
 
 
 def judge(accepted: Collection[Accepted], rows: Mapping[str, Row], wrong_answers: Sequence[str] = ()) -> Judgement:
     """`wrong_answers`: those that belong to no image."""
     lost: dict[str, list[str]] = {}
-    stuck: dict[str, list[str]] = {}
     wrong: dict[str, list[str]] = {f"answer {number}": [text] for number, text in enumerate(wrong_answers, 1)}
+    promised = {entry.image_id for entry in accepted}
     for entry in accepted:
         row = rows.get(entry.image_id)
-        for verdicts, found in ((lost, _lost(entry, row)), (stuck, _stuck(row)), (wrong, _wrong(entry, row))):
+        for verdicts, found in ((lost, _lost(entry, row)), (wrong, _wrong(entry, row))):
             if found:
                 verdicts[entry.image_id] = found
     present = [row for row in rows.values() if not row.deleted]
+    kept = [row for row in present if row.image_id in promised]
     files = Counter(row.filename for row in present)
     return Judgement(
         accepted=len(accepted),
         lost=lost,
-        stuck=stuck,
+        stuck={image_id: [why] for image_id, row in rows.items() if (why := why_stuck(row, is_promised=image_id in promised))},
         wrong=wrong,
         duplicates=sorted(name for name, count in files.items() if count > 1),
-        completed=sum(row.status == "completed" for row in present),
+        completed=sum(row.status == "completed" for row in kept),
+        failed=Counter(row.failure_code or "" for row in kept if row.status == "failed"),
         deleted=sum(entry.delete_sent and entry.image_id not in rows for entry in accepted),
-        failed=Counter(row.failure_code or "" for row in present if row.status == "failed"),
+        unpromised=len(present) - len(kept),
     )
+
+
+def why_stuck(row: Row, *, is_promised: bool) -> str | None:
+    """None where nothing is left to be done. What nobody was promised has to come to an end as well; but for uploads in doubt, whose
+    rows are marked as deleted for a while."""
+    if row.deleted:
+        return "deleted, and its remains are still there" if is_promised else None
+    if row.status not in FINAL:
+        return f"still {row.status} after {row.attempts} attempts"
+    return None if row.is_settled else f"{row.status}, and still to be seen to: is its dead letter safe?"
 
 
 def _lost(entry: Accepted, row: Row | None) -> list[str]:
     is_missing = row is None and not entry.delete_sent
     return [*entry.lost, *(["its row is gone, and nobody deleted it"] if is_missing else [])]
-
-
-def _stuck(row: Row | None) -> list[str]:
-    if row is None:
-        return []
-    if row.deleted:
-        return ["deleted, and its remains are still there"]
-    if row.status not in FINAL:
-        return [f"still {row.status} after {row.attempts} attempts"]
-    return [] if row.is_settled else [f"{row.status}, and still to be seen to: is its dead letter safe?"]
 
 
 def _wrong(entry: Accepted, row: Row | None) -> list[str]:

@@ -84,6 +84,7 @@ class Report:
             ("completed", f"{found.completed:,}"),
             ("failed", _counted(found.failed)),
             ("deleted by their clients", str(found.deleted)),
+            ("finished though their upload had no answer", str(found.unpromised)),
             ("lost", str(len(found.lost))),
             ("stuck", str(len(found.stuck))),
             ("wrong", str(len(found.wrong))),

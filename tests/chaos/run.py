@@ -32,6 +32,7 @@ GATEWAYS = 2
 # For what was accepted in the run's last second, and for the clients who wait for it.
 SETTLE_SECONDS = 90.0
 CLIENTS_SECONDS = 20.0
+FETCHES_SECONDS = 300.0
 # An image that was accepted this soon after a fault may still have felt it.
 AFTERMATH = timedelta(seconds=5)
 SHOWN_EVERY_SECONDS = 10.0
@@ -118,9 +119,10 @@ class Run:
             self.injection.stop()
             for task in (clients, stopping, watching):
                 task.cancel()
-            await asyncio.gather(clients, stopping, watching, injecting, return_exceptions=True)
-        if not clients.cancelled() and (error := clients.exception()) is not None:
-            raise error
+            ended = await asyncio.gather(clients, stopping, watching, injecting, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
 
     async def _watch(self, load: Load) -> None:
         """Keeps the token fresh and the programs up, and says how it goes."""
@@ -163,7 +165,10 @@ class Run:
             else:
                 program.start_again()
         for program in (*self.system.gateways, *self.system.workers):
-            self.system.wait_for(program)
+            try:
+                self.system.wait_for(program)
+            except AssertionError as error:
+                self.system.ledger.wrong_answers.append(f"after the last fault: {error}")
 
     async def _fetch_all(self, load: Load, rows: Mapping[str, Row]) -> None:
         """The bytes of every completed image, once more, after the last fault."""
@@ -175,9 +180,12 @@ class Run:
             while waiting:
                 await load.fetch(waiting.pop())
 
-        async with asyncio.timeout(SETTLE_SECONDS), asyncio.TaskGroup() as group:
-            for _ in range(FETCHES_AT_ONCE):
-                group.create_task(fetch())
+        try:
+            async with asyncio.timeout(FETCHES_SECONDS), asyncio.TaskGroup() as group:
+                for _ in range(FETCHES_AT_ONCE):
+                    group.create_task(fetch())
+        except TimeoutError:
+            self.system.ledger.wrong_answers.append(f"{len(waiting)} results could not be fetched in {FETCHES_SECONDS:g} s")
 
     def _times(self, rows: Mapping[str, Row]) -> tuple[Times, Times]:
         """→ without a fault near, with one."""
@@ -216,6 +224,8 @@ def main(
 
     Exits with 1 if any accepted image was lost, stuck or wrong. Ctrl-C ends it early, with the audit and the table.
     """
+    # As Ctrl-C, from the first moment on: nothing is to be left running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(width=None if sys.stdout.isatty() else 180)
     configure_logging("error", "text")
     options = Options(minutes=minutes, seed=int(time.time()) if seed is None else seed, rate=rate, workers=workers)

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common.settings import Settings, load
 from tests.chaos.inventory import DEAD_LETTERS, Inventory
-from tests.chaos.ledger import FINAL, Accepted, Ledger, Row, judge
+from tests.chaos.ledger import Accepted, Ledger, Row, judge, why_stuck
 from tests.chaos.proxy import Proxy
 from tests.chaos.samples import Sample
 from tests.chaos.servers import Servers
@@ -199,7 +199,7 @@ class System:
             if program.is_running():
                 program.send(signal.SIGCONT)
             program.kill()
-        self.ledger.__exit__()
+        self.ledger.close()
         self._http.close()
 
 
@@ -208,8 +208,8 @@ def wait_until_settled(system: System, seconds: float) -> dict[str, Row]:
     deadline = time.monotonic() + seconds
     while True:
         rows = system.inventory.rows()
-        known = (rows.get(image_id) for image_id in system.ledger.accepted)
-        if all(row is None or (row.status in FINAL and row.is_settled and not row.deleted) for row in known):
+        promised = system.ledger.accepted
+        if not any(why_stuck(row, is_promised=image_id in promised) for image_id, row in rows.items()):
             return rows
         if time.monotonic() > deadline:
             return rows

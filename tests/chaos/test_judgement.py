@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -106,14 +107,14 @@ def test_an_image_that_did_not_is_named_and_the_run_has_failed(
 
 
 def test_a_picture_that_should_have_been_refused(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "accepted.jsonl") as ledger:
+    with closing(Ledger(tmp_path / "accepted.jsonl")) as ledger:
         entry = ledger.accept("i", "1.jpg", TEXT)
 
     assert list(judge([entry], {"i": FAILED}).wrong) == ["i"]
 
 
 def test_every_202_is_written_down_once(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "accepted.jsonl") as ledger:
+    with closing(Ledger(tmp_path / "accepted.jsonl")) as ledger:
         first = ledger.accept("i", "1.jpg", CAT)
         assert ledger.accept("i", "1.jpg", CAT) is first
         ledger.accept("j", "2.jpg", CAT)
@@ -201,6 +202,16 @@ def test_an_answer_that_nobody_may_give_is_wrong() -> None:
 
 def test_two_images_of_one_upload_are_visible_duplicates() -> None:
     assert judge([accepted()], {"i": ROW, "j": replace(ROW, image_id="j")}).duplicates == ["1.jpg"]
+
+
+def test_what_was_never_promised_is_counted_apart_and_must_end_too() -> None:
+    other, unfinished, revoked = (replace(ROW, image_id=name, filename=name) for name in "jkl")
+
+    found = judge(
+        [accepted()], {"i": ROW, "j": other, "k": replace(unfinished, status="queued"), "l": replace(revoked, deleted=True)}
+    )
+
+    assert (found.accepted, found.completed, found.unpromised, list(found.stuck)) == (1, 1, 2, ["k"])
 
 
 def test_many_problems_are_cut_short(tmp_path: Path) -> None:
