@@ -17,6 +17,9 @@ from common.wiring import open_ports
 SECONDS = 10.0
 # Of tokens; see docs/security.md.
 LEEWAY_SECONDS = 10.0
+# What can become of asking: no answer, or one that Keycloak would not give.
+NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError)
+NO_ANSWER_ADVICE = "Is Keycloak running, and KEYCLOAK_URL and KEYCLOAK_REALM right?"
 COLOURS = {Level.OK: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Level.FAILED: typer.colors.RED}
 
 
@@ -24,7 +27,7 @@ async def run_doctor(settings: Settings, *, as_json: bool) -> bool:
     """→ whether nothing has failed."""
     more: list[tuple[str, Callable[[], Awaitable[Finding]]]] = []
     if settings.mode == "distributed":
-        more.append(("issuer", lambda: _issuer(settings)))
+        more += [("issuer", lambda: _issuer(settings)), ("client", lambda: _client(settings))]
     async with open_ports(settings) as ports:
         found = await examine(ports, SECONDS, *more)
     for finding in found:
@@ -35,13 +38,12 @@ async def run_doctor(settings: Settings, *, as_json: bool) -> bool:
 async def _issuer(settings: Settings) -> Finding:
     """What Keycloak says of itself has to be what the gateway expects in tokens."""
     url = f"{settings.keycloak_url}/realms/{settings.keycloak_realm}/.well-known/openid-configuration"
-    advice = "Is Keycloak running, and KEYCLOAK_URL and KEYCLOAK_REALM right?"
     try:
         async with httpx.AsyncClient(timeout=SECONDS, mounts=DIRECT) as http:
             answer = await http.get(url)
         issuer = answer.json()["issuer"]
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-        return Finding(what="issuer", level=Level.FAILED, detail=f"{url}: {error!r}", advice=advice)
+    except NO_ANSWER as error:
+        return Finding(what="issuer", level=Level.FAILED, detail=f"{url}: {error!r}", advice=NO_ANSWER_ADVICE)
     if issuer != settings.issuer:
         return Finding(
             what="issuer",
@@ -58,6 +60,29 @@ async def _issuer(settings: Settings) -> Finding:
             advice="Let both be set by NTP: tokens are refused as not yet valid, or as expired.",
         )
     return Finding(what="issuer", level=Level.OK, detail=f"tokens are issued by {issuer}, as the gateway expects")
+
+
+async def _client(settings: Settings) -> Finding:
+    """Without a token only this can be seen of a client: a public one is refused in other words (RFC 6749, 5.2) than one that
+    does not exist."""
+    url = f"{settings.keycloak_url}/realms/{settings.keycloak_realm}/protocol/openid-connect/token"
+    client = settings.keycloak_client_id
+    try:
+        async with httpx.AsyncClient(timeout=SECONDS, mounts=DIRECT) as http:
+            answer = await http.post(url, data={"grant_type": "client_credentials", "client_id": client})
+        refusal = answer.json()["error"]
+    except NO_ANSWER as error:
+        return Finding(what="client", level=Level.FAILED, detail=f"{url}: {error!r}", advice=NO_ANSWER_ADVICE)
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return Finding(what="client", level=Level.FAILED, detail=f"{url}: {refusal}", advice=NO_ANSWER_ADVICE)
+    if refusal == "invalid_client":
+        return Finding(
+            what="client",
+            level=Level.WARNING,
+            detail=f"the realm {settings.keycloak_realm} has no public client {client}",
+            advice="Is KEYCLOAK_CLIENT_ID right? scripts/setup_keycloak.sh makes it. (One with a secret looks the same from here.)",
+        )
+    return Finding(what="client", level=Level.OK, detail=f"the realm has a public client {client}")
 
 
 def _say(finding: Finding, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
 
-from common.errors import ImageProcessorError, NotMigrated, Unavailable
+from common.errors import Full, ImageProcessorError, NotMigrated, Unavailable
 from common.ports import Bucket, Ports
 
 # Leases and retries go by the store's clock, tokens by the gateway's: Keycloak's may differ by 10 seconds.
@@ -68,6 +68,9 @@ ADVICE = {
     "backlog": "See the database.",
 }
 
+# The same, for where it answers and takes nothing.
+FULL = {"queue": "Uploads go on; work waits, and is done when it takes messages again."}
+
 
 async def _limited(name: str, examination: Examination, seconds: float) -> Finding:
     started = time.monotonic()
@@ -76,6 +79,9 @@ async def _limited(name: str, examination: Examination, seconds: float) -> Findi
             found = await examination()
     except NotMigrated as error:
         found = Finding(what=name, level=Level.FAILED, detail=error.detail, advice="Run: image-processor migrate")
+    except Full as error:
+        advice = f"Make room: its memory or disk has run low. {FULL.get(name, '')}".strip()
+        found = Finding(what=name, level=Level.FAILED, detail=error.reason, advice=advice)
     except Unavailable as error:
         found = Finding(what=name, level=Level.FAILED, detail=error.reason, advice=ADVICE.get(name, ""))
     except TimeoutError:
@@ -107,6 +113,7 @@ async def _clock(ports: Ports) -> Finding:
 
 
 async def _object_store(ports: Ports) -> Finding:
+    await ports.blobs.check()
     key, content = f"doctor/{uuid4()}", b"written by image-processor doctor"
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source"), Path(folder, "target")

@@ -41,7 +41,7 @@ def test_on_the_real_services_all_is_well(migrated_environment: dict[str, str]) 
 
     assert (status, levels(found)) == (0, {}), said
     assert set(found) == {
-        *("database", "clock", "object store", "queue", "cache", "identity provider", "backlog", "issuer"),
+        *("database", "clock", "object store", "queue", "cache", "identity provider", "backlog", "issuer", "client"),
     }
 
 
@@ -53,8 +53,8 @@ def test_on_the_real_services_all_is_well(migrated_environment: dict[str, str]) 
         ("RABBITMQ_URL", "amqp://u:not-to-be-told@127.0.0.1:{port}/", {"queue"}),
         ("MINIO_ENDPOINT", "127.0.0.1:{port}", {"object store"}),
         ("MINIO_SECRET_KEY", "not-to-be-told", {"object store"}),
-        ("KEYCLOAK_URL", "http://127.0.0.1:{port}", {"identity provider", "issuer"}),
-        ("KEYCLOAK_REALM", "Unknown", {"identity provider", "issuer"}),
+        ("KEYCLOAK_URL", "http://127.0.0.1:{port}", {"identity provider", "issuer", "client"}),
+        ("KEYCLOAK_REALM", "Unknown", {"identity provider", "issuer", "client"}),
     ],
 )
 def test_what_is_wrong_is_named_and_no_secret_told(
@@ -137,6 +137,14 @@ def test_an_issuer_that_is_not_the_one_in_tokens_is_a_warning(migrated_environme
     assert "https://keys.example.com" in found["issuer"]["detail"]
 
 
+def test_a_client_that_the_realm_does_not_have_is_a_warning(migrated_environment: dict[str, str]) -> None:
+    status, found, _ = doctor(migrated_environment | {"KEYCLOAK_CLIENT_ID": "nobody"})
+
+    assert (status, levels(found)) == (0, {"client": "warning"})
+    assert "nobody" in found["client"]["detail"]
+    assert "KEYCLOAK_CLIENT_ID" in found["client"]["advice"]
+
+
 def test_an_embedded_folder(own_stack: Stack) -> None:
     if not own_stack.embedded:
         pytest.skip("the real services have their own tests")
@@ -144,7 +152,7 @@ def test_an_embedded_folder(own_stack: Stack) -> None:
     status, found, said = doctor({}, "--data", str(own_stack.folder / "data"))
 
     assert (status, levels(found)) == (0, {}), said
-    assert "issuer" not in found
+    assert not {"issuer", "client"} & set(found)
 
 
 def test_a_folder_that_is_none_is_refused_with_a_line(tmp_path: Path) -> None:

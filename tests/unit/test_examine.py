@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import NotMigrated, Unavailable
+from common.errors import Full, NotMigrated, Unavailable
 from common.images import ImageStatus
 from common.ports import Bucket
 from common.usecases.examine import Finding, Level, examine
@@ -66,6 +66,19 @@ async def test_what_does_not_answer_is_named_with_its_setting(
     assert variable in found[what].advice
     alone = {what} if what != "database" else {what, "backlog"}
     assert {finding.what for finding in found.values() if finding.level is not Level.OK} == alone
+
+
+@pytest.mark.parametrize(("port", "what"), [("blobs", "object store"), ("queue", "queue")])
+async def test_what_is_full_is_to_be_given_room(world: World, monkeypatch: pytest.MonkeyPatch, port: str, what: str) -> None:
+    async def full() -> None:
+        raise Full(what, "1000 bytes free")
+
+    monkeypatch.setattr(getattr(world.ports, port), "check", full)
+
+    found = (await found_in(world))[what]
+
+    assert (found.level, found.detail) == (Level.FAILED, "1000 bytes free")
+    assert found.advice.startswith("Make room")
 
 
 async def test_a_database_that_is_not_migrated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
