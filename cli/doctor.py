@@ -1,7 +1,6 @@
 """`image-processor doctor`: a line for everything that an installation needs, and what to do where it is not well."""
 
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,7 +10,7 @@ import typer
 
 from common.loopback import DIRECT
 from common.settings import Settings
-from common.usecases.examine import Finding, Level, examine
+from common.usecases.examine import Examination, Finding, Level, examine
 from common.wiring import open_ports
 
 SECONDS = 10.0
@@ -25,14 +24,17 @@ COLOURS = {Level.OK: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Lev
 
 async def run_doctor(settings: Settings, *, as_json: bool) -> bool:
     """→ whether nothing has failed."""
-    more: list[tuple[str, Callable[[], Awaitable[Finding]]]] = []
-    if settings.mode == "distributed":
-        more += [("issuer", lambda: _issuer(settings)), ("client", lambda: _client(settings))]
+    more = examine_keycloak(settings) if settings.mode == "distributed" else []
     async with open_ports(settings) as ports:
         found = await examine(ports, SECONDS, *more)
     for finding in found:
         _say(finding, as_json=as_json)
     return all(finding.level is not Level.FAILED for finding in found)
+
+
+def examine_keycloak(settings: Settings) -> list[tuple[str, Examination]]:
+    """What is to be known of it without a token, and beyond its keys."""
+    return [("issuer", lambda: _issuer(settings)), ("client", lambda: _client(settings))]
 
 
 async def _issuer(settings: Settings) -> Finding:

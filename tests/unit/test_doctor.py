@@ -1,0 +1,71 @@
+"""What the doctor makes of Keycloak's own words, which no real one can be made to say."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+from cli.doctor import examine_keycloak
+from common.settings import Settings
+from common.usecases.examine import Finding, Level
+
+SETTINGS = Settings(_env_file=None, keycloak_url="http://keycloak:8080")
+DISCOVERY = f"{SETTINGS.issuer}/.well-known/openid-configuration"
+TOKEN = f"{SETTINGS.issuer}/protocol/openid-connect/token"
+
+
+@pytest.fixture
+def keycloak() -> Iterator[respx.MockRouter]:
+    with respx.mock(assert_all_called=False) as router:
+        router.get(DISCOVERY).respond(json={"issuer": SETTINGS.issuer})
+        router.post(TOKEN).respond(401, json={"error": "unauthorized_client"})
+        yield router
+
+
+async def found() -> dict[str, Finding]:
+    return {name: await examination() for name, examination in examine_keycloak(SETTINGS)}
+
+
+async def test_where_all_is_well(keycloak: respx.MockRouter) -> None:
+    assert {name: finding.level for name, finding in (await found()).items()} == {"issuer": Level.OK, "client": Level.OK}
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(60.0, "60 s ahead of"), (-3600.0, "3600 s behind")])
+async def test_a_clock_that_differs_by_more_than_tokens_bear(keycloak: respx.MockRouter, ahead: float, words: str) -> None:
+    there = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead + 0.5), usegmt=True)
+    keycloak.get(DISCOVERY).respond(json={"issuer": SETTINGS.issuer}, headers={"Date": there})
+
+    issuer = (await found())["issuer"]
+
+    assert issuer.level is Level.WARNING
+    assert words in issuer.detail
+    assert "NTP" in issuer.advice
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"text": "<html>a proxy's page</html>"},
+        {"json": ["no", "object"]},
+        {"json": {"nothing": "of use"}},
+        {"status_code": 502, "text": ""},
+    ],
+)
+async def test_answers_that_keycloak_would_not_give(keycloak: respx.MockRouter, answer: dict[str, Any]) -> None:
+    keycloak.get(DISCOVERY).respond(**answer)
+    keycloak.post(TOKEN).respond(**answer)
+
+    for finding in (await found()).values():
+        assert finding.level is Level.FAILED
+        assert "KEYCLOAK_URL" in finding.advice
+
+
+async def test_a_keycloak_that_is_away(keycloak: respx.MockRouter) -> None:
+    keycloak.get(DISCOVERY).mock(side_effect=httpx.ConnectError("refused"))
+    keycloak.post(TOKEN).mock(side_effect=httpx.ReadTimeout("silent"))
+
+    assert [finding.level for finding in (await found()).values()] == [Level.FAILED, Level.FAILED]
