@@ -1,20 +1,25 @@
 """All fakes, with what a client, a worker and the dispatcher do to them, and a clock that stands still until it is turned."""
 
+import dataclasses
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 from common.adapters.memory import MemoryDeadLetters, MemoryQueue, MemoryStatusCache, MemoryStatusNotifier
-from common.errors import PictureRefused
-from common.images import FailureCode, Image, ImageStatus, Principal, Priority, RetryPolicy
-from common.messages import Job
+from common.errors import PictureRefused, RenderInterrupted
+from common.images import FailureCode, IdempotencyKey, Image, ImageStatus, Principal, Priority, RetryPolicy
+from common.messages import Job, decode
 from common.ports import Ports, Rendered
 from common.processing import Processing, parse
 from common.usecases.dispatch_due import DispatchPolicy
 from common.usecases.process_image import ProcessPolicy, process_image
 from common.usecases.submit_upload import FIRST_DISPATCH, Upload, submit_upload
 from tests.caches import known
-from tests.fakes import FakeBlobStore, FakeImageStore, FakeRenderer, FakeTokenVerifier
+from tests.fakes import FakeBlobStore, FakeImageStore, FakeRenderer, FakeTokenVerifier, Row
 
 ALICE, BOB = Principal(subject="alice"), Principal(subject="bob")
 ADMIN = Principal(subject="root", roles=frozenset({"admin"}))
@@ -24,12 +29,36 @@ RETRY = RetryPolicy(max_attempts=2, max_outages=3, first_delay=timedelta(0))
 DISPATCH = DispatchPolicy(stale_after=STALE, retry=RETRY)
 
 
+class RecordedImageStore(FakeImageStore):
+    """`history`: all that each row has been, in order."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        super().__init__(clock)
+        self.history: dict[UUID, list[Image]] = defaultdict(list)
+
+    async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
+        added = await super().add(image, due_in, key)
+        if added.id == image.id:
+            self.history[image.id].append(added)
+        return added
+
+    def _change(self, row: Row, due_in: timedelta | None, **changes: Any) -> Image:
+        changed = super()._change(row, due_in, **changes)
+        self.history[changed.id].append(changed)
+        return changed
+
+
+def rendered(content: bytes) -> bytes:
+    return b"rendered " + content
+
+
 class ScriptedRenderer(FakeRenderer):
-    """Does `meanwhile` in the middle of each render; raises `error`, if any, at each."""
+    """Does `meanwhile` in the middle of each render; raises `error`, if any, at each. An upload that begins with "bad" is refused
+    each time, and one that begins with "hard" interrupts each of its renders."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self.calls = 0
 
@@ -39,6 +68,12 @@ class ScriptedRenderer(FakeRenderer):
             await self.meanwhile()
         if self.error is not None:
             raise self.error
+        content = source.read_bytes()
+        if content.startswith(b"bad"):
+            raise PictureRefused(FailureCode.CORRUPT_IMAGE, "The file is damaged.")
+        if content.startswith(b"hard"):
+            raise RenderInterrupted(FailureCode.MEMORY_LIMIT, "It took too much.")
+        self.content = rendered(content)
         return await super().render(source, target, processing)
 
 
@@ -47,7 +82,8 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.now = datetime.now(UTC)
-        self.images = FakeImageStore(lambda: self.now)
+        self.folder = folder
+        self.images = RecordedImageStore(lambda: self.now)
         self.blobs, self.queue, self.notifier = FakeBlobStore(), MemoryQueue(), MemoryStatusNotifier()
         self.cache = MemoryStatusCache(lambda: self.now.timestamp())
         self.renderer = ScriptedRenderer()
@@ -77,6 +113,11 @@ class World:
             request_id="request-1",
         )
 
+    def upload_of(self, content: bytes, **changes: Any) -> Upload:
+        path = self.folder / content.decode()
+        path.write_bytes(content)
+        return dataclasses.replace(self.upload, path=path, **changes)
+
     def let_pass(self, time: timedelta) -> None:
         self.now += time
 
@@ -88,6 +129,20 @@ class World:
         policy = ProcessPolicy(lease=LEASE, retry=retry)
         await process_image(ports or self.ports, self.renderer, policy, Job(image_id=image.id, request_id=image.request_id))
         return await self.images.get(image.id)
+
+    async def work(self, retry: RetryPolicy = RETRY) -> None:
+        """A worker carries out every message that there is."""
+        async with aclosing(self.queue.deliveries(1)) as deliveries:
+            while await self.waiting():
+                delivery = await anext(deliveries)
+                job = decode(delivery.body, delivery.request_id)
+                await process_image(self.ports, self.renderer, ProcessPolicy(lease=LEASE, retry=retry), job)
+                await delivery.ack()
+
+    async def waiting(self) -> int:
+        """How many messages there are."""
+        depths = await self.queue.depths()
+        return sum(depths.values()) - depths["dead"]
 
     async def image_in(self, status: ImageStatus) -> Image:
         """One of alice's that came to be in that state as images do."""
