@@ -146,7 +146,7 @@ def judge(accepted: Collection[Accepted], rows: Mapping[str, Row], wrong_answers
 
 
 def why_stuck(row: Row, *, is_promised: bool) -> str | None:
-    """None where nothing is left to be done. What nobody was promised has to come to an end as well; but for uploads in doubt, whose
+    """None where nothing is left to be done. What nobody was promised has to end as well; but for uploads in doubt, whose
     rows are marked as deleted for a while."""
     if row.deleted:
         return "deleted, and its remains are still there" if is_promised else None
