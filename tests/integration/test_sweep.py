@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -171,8 +171,17 @@ async def test_a_final_image_whose_object_is_gone_is_told_and_stays(installation
     assert [await installation.now(row) for row in (done, whole)] == [done, whole]
 
 
-async def test_sweeping_on_and_on_takes_nothing_from_clients_and_workers(installation: Installation) -> None:
+async def test_sweeping_on_and_on_takes_nothing_from_clients_and_workers(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two sweepers over uploads, renders and deletions without end, and what was swept was nobody's."""
+    add = installation.ports.images.add
+
+    async def add_slowly(*arguments: Any) -> Image:
+        await asyncio.sleep(0.2)
+        return await add(*arguments)
+
+    monkeypatch.setattr(installation.ports.images, "add", add_slowly)
     stop = asyncio.Event()
     kept: list[Image] = []
     strays = [await installation.litter(Bucket.RAW, str(uuid7())) for _ in range(20)]
