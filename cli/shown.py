@@ -4,13 +4,14 @@ Whatever is in a message is shown as text alone: nothing of it reaches the termi
 """
 
 import json
-import sys
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from common.images import AttemptError, Image
 from common.messages import DeadLetter
+
+TABLE_WIDTH = 120
 
 
 def plain(value: object) -> str:
@@ -45,7 +46,8 @@ def image_as_json(image: Image) -> dict[str, Any]:
 
 
 def to_json(value: object) -> str:
-    return json.dumps(value, default=_json_value, ensure_ascii=False)
+    """In ASCII."""
+    return json.dumps(value, default=_json_value)
 
 
 def print_table(letters: list[DeadLetter], total: int, what: str) -> None:
@@ -62,7 +64,9 @@ def print_table(letters: list[DeadLetter], total: int, what: str) -> None:
         attempts = "" if letter.attempts is None else str(letter.attempts)
         cells = (letter.image_id or "unreadable", time_of(letter.died_at), letter.reason, attempts, letter.detail)
         table.add_row(*(Text(plain(cell)) for cell in cells))
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(highlight=False)
+    # On a narrower terminal it wraps lines itself, and ids stay whole.
+    console.width = max(console.width, TABLE_WIDTH)
     if letters:
         console.print(table)
     rest = f"; the first {len(letters)} are shown, --limit shows more" if len(letters) < total else ""
@@ -101,7 +105,9 @@ def letter_lines(letter: DeadLetter) -> list[str]:
         "request id": letter.request_id,
         "body": letter.body.decode("utf-8", "replace"),
     }
-    headers: dict[str, object] = {name: to_json(value) for name, value in sorted(letter.headers.items())}
+    headers: dict[str, object] = {
+        name: json.dumps(value, default=_json_value, ensure_ascii=False) for name, value in sorted(letter.headers.items())
+    }
     return ["dead letter", *_lines(values), "  headers", *(f"  {line}" for line in _lines(headers))]
 
 
