@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
+from typer.main import get_command
 
+from cli.main import app
 from common import telemetry
 from common.images import FailureCode, ImageStatus, Priority
 from common.ports import Bucket
@@ -53,6 +56,20 @@ def test_what_the_page_speaks_of_exists() -> None:
     assert spoken == set(exported())
     settings = {name.upper() for name in Settings.model_fields}
     assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", PAGE)) <= settings
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"`image-processor ([^`]*)`", PAGE))))
+def test_every_command_of_the_page_is_one(line: str) -> None:
+    command: Any = get_command(app)
+    words = [word for word in line.split() if not word[0].isdigit()]
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    options = {name for parameter in command.params for name in parameter.opts}
+    given = [word for word in words if word.startswith("--")]
+
+    assert not hasattr(command, "commands")
+    assert set(given) <= options
+    assert [word for word in words if word not in given] in ([], ["attempts-exhausted"])
 
 
 @pytest.mark.parametrize(
