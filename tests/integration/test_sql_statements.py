@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event
 from uuid6 import uuid7
 
-from common.adapters.sql import SqlImageStore
+from common.adapters.sql import SqlImageStore, SqlUpkeep
 from common.errors import IdempotencyMismatch
 from common.images import IdempotencyKey, ImageStatus
 from tests.builders import image
@@ -144,11 +144,11 @@ class Explained:
 
 
 async def explained(url: str, call: Callable[[SqlImageStore], Awaitable[object]]) -> Explained:
-    """For the call's one statement."""
+    """For the call's first statement."""
     async with opened(url, 1) as store:
         ran = _recorded(store)
         await call(store)
-    [(statement, parameters)] = ran
+    statement, parameters = ran[0]
     values = ", ".join("'" + str(value).replace("'", "''") + "'" for value in parameters)
     connection = await asyncpg.connect(url)
     try:
@@ -169,7 +169,7 @@ def _rows_read(lines: list[str]) -> list[float]:
     found, inside = [], False
     for line in lines:
         if "->" in line or line == lines[0]:
-            inside = " Scan " in line
+            inside = " Scan " in line and "(never executed)" not in line
             if inside:
                 actual = line.rpartition("(actual ")[2]
                 found.append(float(actual.partition("rows=")[2].split()[0]) * float(actual.partition("loops=")[2].rstrip(")")))
@@ -178,13 +178,14 @@ def _rows_read(lines: list[str]) -> list[float]:
     return found
 
 
-# 100,000 images of 200 owners, of which 3 failed and 100 wait; 50 of these are due.
+# 100,000 images of 200 owners, one a second, of which 3 failed and 100 wait; 50 of these are due.
 _MANY_ROWS = """
 INSERT INTO images (id, owner, status, filename, content_type, size_bytes, sha256, width, height, processing, priority, attempts,
                     outages, version, result_key, failure_code, created_at, updated_at, dispatch_after, request_id)
 SELECT (lpad(to_hex(1700000000000 + n * 1000), 12, '0') || '7000' || '8' || substr(md5(n::text), 1, 15))::uuid,
        'owner-' || n % 200, status, 'cat.jpg', 'image/jpeg', 1, repeat('0', 64), 1, 1, '', 'normal', 1, 0, 1,
-       CASE WHEN status = 'completed' THEN 'a/1' END, CASE WHEN status = 'failed' THEN 'corrupt-image' END, now(), now(),
+       CASE WHEN status = 'completed' THEN 'a/1' END, CASE WHEN status = 'failed' THEN 'corrupt-image' END,
+       to_timestamp(1700000000 + n), to_timestamp(1700000000 + n),
        CASE WHEN status = 'queued' THEN now() + (n - 50000) * interval '1 s' END, ''
 FROM (
     SELECT n, CASE WHEN n IN (1000, 2000, 3001) THEN 'failed' WHEN n % 1000 = 7 THEN 'queued' ELSE 'completed' END AS status
@@ -193,10 +194,19 @@ FROM (
 """
 
 
+# 20,000 idempotency keys of the last 25 hours, of which those of the last 24 are alive.
+_MANY_KEYS = """
+INSERT INTO idempotency_keys (owner, key, fingerprint, image_id, created_at)
+SELECT 'owner-' || n % 200, n::text, '1', gen_random_uuid(), now() - n * interval '4.5 s' FROM generate_series(1, 20000) AS n
+"""
+
+
 @pytest.fixture(scope="module")
 async def large(database: str) -> str:
+    await execute(database, "TRUNCATE images, idempotency_keys")
     await execute(database, _MANY_ROWS)
-    await execute(database, "VACUUM ANALYZE images")
+    await execute(database, _MANY_KEYS)
+    await execute(database, "VACUUM ANALYZE images, idempotency_keys")
     return database
 
 
@@ -229,3 +239,45 @@ async def test_a_page_of_one_status_never_reads_everything_to_find_a_few(
     assert "Seq Scan" not in found.plan
     # of 100,000; the most is what one owner has, and all that wait, to find what is both
     assert found.rows_read <= 1_000
+
+
+def age_of(number: int) -> timedelta:
+    """Of the image of that number."""
+    return datetime.now(UTC) - datetime.fromtimestamp(1_700_000_000 + number, UTC)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "limit", "most"), [(0, 1000, 0), (50, 1000, 200), (100_000, 100, 500)], ids=["none", "few", "all"]
+)
+async def test_expiring_reads_only_what_expires(large: str, oldest: int, limit: int, most: int) -> None:
+    found = await explained(large, lambda store: SqlUpkeep(store).expire(age_of(oldest), limit))
+    assert "Seq Scan" not in found.plan
+    # to find them, to hand them on, and to mark them
+    assert found.rows_read <= most
+
+
+@pytest.mark.parametrize("after", [None, UUID(int=(1_700_000_050_000 << 80))], ids=["first", "later"])
+async def test_a_scan_reads_the_primary_key(large: str, after: UUID | None) -> None:
+    found = await explained(large, lambda store: SqlUpkeep(store).scan(after, 1000))
+    assert "Index Scan using images_pkey" in found.plan
+    assert found.rows_read <= 1000
+
+
+async def test_forgetting_keys_reads_those_that_are_old(large: str) -> None:
+    found = await explained(large, lambda store: SqlUpkeep(store).forget_expired_keys(10))
+    assert "Index Scan using idempotency_keys_age" in found.plan
+    assert "Seq Scan" not in found.plan
+    assert found.rows_read <= 100
+
+
+async def test_the_backlog_reads_what_is_not_completed(large: str) -> None:
+    found = await explained(large, lambda store: SqlUpkeep(store).backlog())
+    assert "Seq Scan" not in found.plan
+    # the hundred that wait, a few times
+    assert found.rows_read <= 400
+
+
+async def test_deletions_that_are_due_read_the_partial_index(large: str) -> None:
+    found = await explained(large, lambda store: store.take_due(10, HOUR, deleted=True))
+    assert "Index Scan using images_due" in found.plan
+    assert found.rows_read <= 100

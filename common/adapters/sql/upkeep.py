@@ -48,10 +48,17 @@ class SqlUpkeep:
         return [to_image(row) for row in (await self._database.execute(rows)).mappings()]
 
     async def forget_expired_keys(self, limit: int) -> int:
-        expired = select(KEYS.c.owner, KEYS.c.key).where(KEYS.c.created_at <= self._database.after(-KEY_LIFE)).limit(limit)
-        # Looked at again, because somebody may be taking one of them at this moment.
-        still = KEYS.c.created_at <= self._database.after(-KEY_LIFE)
-        return (await self._database.execute(delete(KEYS).where(tuple_(KEYS.c.owner, KEYS.c.key).in_(expired), still))).rowcount
+        # Locked, because somebody may be taking one of them at this moment.
+        expired = (
+            select(KEYS.c.owner, KEYS.c.key)
+            .where(KEYS.c.created_at <= self._database.after(-KEY_LIFE))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("expired")
+        )
+        forgotten = delete(KEYS).where(tuple_(KEYS.c.owner, KEYS.c.key).in_(select(expired.c.owner, expired.c.key)))
+        # Python's sqlite3 counts no rows of a statement that begins with a CTE.
+        return len((await self._database.execute(forgotten.returning(KEYS.c.image_id))).all())
 
     async def take_turn(self, chore: str, every: timedelta) -> bool:
         next_at = {"next_at": self._database.after(every)}
