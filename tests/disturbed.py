@@ -1,20 +1,22 @@
 """Something else that happens at a chosen call of a use case to its ports, to sweep it over all of them."""
 
+import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from common.errors import Unavailable
 from common.ports import Ports
 
-PORTS = ("images", "upkeep", "blobs", "queue", "cache", "notifier")
+PORTS = ("images", "upkeep", "blobs", "queue", "dead_letters", "cache", "notifier")
 
 
 class Disturbed:
     """`ports`: the same as those given, but `what` is done just before their call number `on_call` takes effect, or just after.
-    Calls are counted from 1, over all the ports; `calls` are the names of those there were, and `at` that of the disturbed one."""
+    Calls are counted from 1, over all the ports; `calls` are the names of those there were, and `at` that of the disturbed one.
+    Each step of what is iterated is a call, and so is each removal of a dead letter."""
 
     def __init__(self, ports: Ports, on_call: int, what: Callable[[], Awaitable[object]], *, after: bool = False) -> None:
         self.calls: list[str] = []
@@ -57,6 +59,48 @@ class Failing(Disturbed):
         raise Unavailable("something", f"call {len(self.calls)} failed")
 
 
+class Away(Failing):
+    """So does every call after it."""
+
+    @asynccontextmanager
+    async def _around(self, name: str) -> AsyncIterator[None]:
+        if self.at is not None:
+            await self._fail()
+        async with super()._around(name):
+            yield
+
+
+class Stopped(Disturbed):
+    """The task is cancelled there."""
+
+    def __init__(self, ports: Ports, on_call: int, *, after: bool = False) -> None:
+        super().__init__(ports, on_call, self._cancel, after=after)
+
+    async def _cancel(self) -> None:
+        raise asyncio.CancelledError
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+class Dying(Disturbed):
+    """The process ends there: nothing that it would do afterwards, to tidy up, takes effect."""
+
+    def __init__(self, ports: Ports, on_call: int, *, after: bool = False) -> None:
+        super().__init__(ports, on_call, self._die, after=after)
+
+    async def _die(self) -> None:
+        raise Killed
+
+    @asynccontextmanager
+    async def _around(self, name: str) -> AsyncIterator[None]:
+        if self.at is not None:
+            await self._die()
+        async with super()._around(name):
+            yield
+
+
 class _Port:
     def __init__(self, name: str, port: Any, around: Callable[[str], AbstractAsyncContextManager[None]]) -> None:
         self._name = name
@@ -78,6 +122,19 @@ class _Port:
                     pass
                 yield entered
 
+        async def steps(*arguments: Any) -> AsyncGenerator[Any, None]:
+            async with aclosing(method(*arguments)) as generated:
+                while True:
+                    async with self._around(what):
+                        step = await anext(generated, None)
+                    if step is None:
+                        return
+                    yield _Port(self._name, step, self._around) if hasattr(step, "remove") else step
+
+        if not callable(method):
+            return method
         if inspect.iscoroutinefunction(method):
             return call
-        return enter if name == "subscribe" else method
+        if inspect.isasyncgenfunction(method):
+            return steps
+        return enter if name in ("subscribe", "open") else method

@@ -1,6 +1,7 @@
 """All fakes, with what a client, a worker and the dispatcher do to them, and a clock that stands still until it is turned."""
 
 import dataclasses
+import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -116,7 +117,8 @@ class World:
     def upload_of(self, content: bytes, **changes: Any) -> Upload:
         path = self.folder / content.decode()
         path.write_bytes(content)
-        return dataclasses.replace(self.upload, path=path, **changes)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return dataclasses.replace(self.upload, path=path, size_bytes=len(content), sha256=sha256, **changes)
 
     def let_pass(self, time: timedelta) -> None:
         self.now += time

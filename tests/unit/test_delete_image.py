@@ -20,15 +20,11 @@ from common.usecases.delete_image import BATCH, GRACE, delete_image, finish_due_
 from common.usecases.dispatch_due import dispatch_until_none_is_due
 from common.usecases.get_image import get_image
 from tests.caches import permit_for
-from tests.disturbed import Disturbed, Failing
+from tests.disturbed import Disturbed, Failing, Killed
 from tests.world import ADMIN, ALICE, BOB, DISPATCH, RETRY, World
 
 before_or_after = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 in_every_state = pytest.mark.parametrize("status", ImageStatus)
-
-
-class Killed(BaseException):
-    """A process that ends here: nothing that would tidy up runs."""
 
 
 @pytest.fixture
@@ -236,37 +232,6 @@ async def test_a_worker_killed_with_an_unnamed_result_leaves_that_object_and_no_
 
 
 # ---- While something is away
-
-
-@in_every_state
-@before_or_after
-async def test_what_one_failing_call_leaves_is_finished_later(world: World, status: ImageStatus, *, after: bool) -> None:
-    names = []
-    for call in count(1):
-        world.upload = dataclasses.replace(world.upload, idempotency_key=f"key {call}")
-        image = await world.image_in(status)
-        await get_image(world.ports, ALICE, image.id)
-        failing = Failing(world.ports, call, after=after)
-        try:
-            await delete(world, image, ports=failing.ports)
-        except Unavailable:
-            assert failing.at in ("images.mark_deleted", "blobs.delete", "images.remove")
-        if failing.at is None:
-            break
-        names.append(failing.at)
-        if failing.at == "images.mark_deleted" and not after:
-            assert await world.images.get(image.id) == image
-            await delete(world, image)
-        assert await world.images.get(image.id) is None
-        await check_finished(world, image, failing.at)
-    objects = 1 + bool(image.attempts)
-    assert names == ["images.mark_deleted", "cache.invalidate", "notifier.notify", *["blobs.delete"] * objects, "images.remove"]
-
-
-async def check_finished(world: World, image: Image, at: str) -> None:
-    await finish_later(world)
-    assert await world.remains(image) == [], at
-    await assert_not_found(world, image)
 
 
 async def test_without_the_object_store_it_is_unavailable_and_not_found_at_once(

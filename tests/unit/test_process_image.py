@@ -2,9 +2,7 @@
 
 import asyncio
 import dataclasses
-from contextlib import suppress
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,12 @@ from common.images import FailureCode, Image, ImageStatus, Priority, RetryPolicy
 from common.messages import Job
 from common.ports import Bucket
 from common.usecases.dispatch_due import BATCH, HOLD, dispatch_due, dispatch_until_none_is_due
+from common.usecases.get_image import get_image
 from common.usecases.process_image import ProcessPolicy, process_image
 from tests import world as worlds
 from tests.builders import image
 from tests.caches import known, permit_for, remember
-from tests.disturbed import Failing
-from tests.world import DISPATCH, LEASE, RETRY, STALE
+from tests.world import ALICE, DISPATCH, LEASE, RETRY
 
 
 class World(worlds.World):
@@ -195,6 +193,25 @@ async def test_the_lease_is_renewed_while_a_render_runs_long(world: World, monke
     assert image.status is ImageStatus.COMPLETED
 
 
+async def test_a_renewal_that_fails_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, renew, renewed = 0, world.images.renew, asyncio.Event()
+
+    async def fails_at_first(*arguments: Any) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise Unavailable("database", "away")
+        renewed.set()
+        return await renew(*arguments)
+
+    monkeypatch.setattr(world.images, "renew", fails_at_first)
+    world.renderer.meanwhile = renewed.wait
+
+    await process_image(world.ports, world.renderer, ProcessPolicy(lease=timedelta(seconds=0.03), retry=RETRY), world.job)
+
+    assert (await get_image(world.ports, ALICE, world.image.id)).status is ImageStatus.COMPLETED
+
+
 async def test_a_dead_letter_that_could_not_be_sent_is_sent_by_the_dispatcher(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,47 +308,6 @@ async def test_an_outage_while_dispatching_loses_nothing(world: World, monkeypat
     await dispatch_until_none_is_due(world.ports, DISPATCH)
     delivery = await anext(world.queue.deliveries(1))
     assert str(world.image.id) in delivery.body.decode()
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("refused", [False, True], ids=["rendered", "refused"])
-async def test_whichever_call_fails_the_image_ends_once_with_what_belongs_to_it(
-    tmp_path: Path, *, refused: bool, after: bool
-) -> None:
-    names = []
-    for call in count(1):
-        world = World(tmp_path)
-        world.renderer.error = PictureRefused(FailureCode.CORRUPT_IMAGE, "The file is damaged.") if refused else None
-        image = await world.submit()
-        failing = Failing(world.ports, call, after=after)
-        with suppress(Unavailable):
-            await world.process(image, failing.ports)
-        if failing.at is None:
-            break
-        names.append(failing.at)
-
-        # when the lease has ended, and the dispatcher and a worker have done what is left to do
-        for _ in range(3):
-            world.let_pass(STALE)
-            await dispatch_until_none_is_due(world.ports, DISPATCH)
-            await world.process(image)
-
-        found = await world.images.get(image.id)
-        assert found is not None
-        assert await world.images.make_all_due() == 0, failing.at
-        if refused:
-            assert found.status is ImageStatus.FAILED
-            # twice where it was sent, and nobody could write that down
-            twice = (failing.at, after) in (("queue.publish_dead", True), ("images.settle", False))
-            assert len(world.dead()) == 1 + twice, failing.at
-        else:
-            assert found.result is not None
-            assert (Bucket.PROCESSED, found.result.key) in world.blobs.objects, failing.at
-            assert world.dead() == []
-    attempt = ["images.claim", "cache.invalidate", "blobs.fetch"]
-    completed = ["blobs.put", "images.complete", "cache.invalidate", "notifier.notify"]
-    failed = ["images.fail", "cache.invalidate", "notifier.notify", "queue.publish_dead", "images.settle"]
-    assert names == [*attempt, *(failed if refused else completed)]
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 10, 10_000])

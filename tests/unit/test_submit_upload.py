@@ -2,10 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +10,10 @@ import pytest
 
 from common.errors import IdempotencyMismatch, ImageNotFound, Unavailable
 from common.images import ImageStatus, Priority
-from common.ports import Ports
 from common.processing import parse
 from common.usecases.delete_image import delete_image, finish_due_deletions
-from common.usecases.dispatch_due import dispatch_until_none_is_due
 from common.usecases.get_image import get_image
-from common.usecases.submit_upload import REVOKED
-from tests.disturbed import Disturbed, Failing
-from tests.world import ADMIN, ALICE, BOB, DISPATCH, World
+from tests.world import ADMIN, ALICE, BOB, World
 
 
 @pytest.fixture
@@ -89,8 +82,9 @@ async def test_a_commit_that_comes_too_late_leaves_nothing(world: World, monkeyp
     with pytest.raises(AssertionError, match="twice"):
         await add(*late[0])
 
-    # then
+    # then nobody ever sees it
     assert world.blobs.objects == {}
+    assert await world.images.page(owner=None, status=None, before=None, limit=10) == []
     world.let_pass(timedelta(minutes=11))
     await finish_due_deletions(world.ports)
     assert world.images.rows == {}
@@ -148,14 +142,6 @@ async def test_reads_go_on_without_the_cache(world: World, monkeypatch: pytest.M
 
 
 # ---- With an idempotency key
-
-
-class Killed(BaseException):
-    """A process that ends here: nothing that would tidy up runs."""
-
-
-async def kill() -> None:
-    raise Killed
 
 
 @pytest.fixture
@@ -262,66 +248,3 @@ async def test_a_second_object_that_cannot_be_taken_back_is_no_reason_to_refuse(
     # the sweeper takes it: no row names it
     assert len(objects_of(keyed)) == 2
     assert list(keyed.images.rows) == [first.id]
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("ending", [Unavailable, asyncio.CancelledError, Killed])
-async def test_whatever_the_first_try_comes_to_the_next_ends_as_one_image(
-    tmp_path: Path, ending: type[BaseException], *, after: bool
-) -> None:
-    async def end() -> None:
-        raise ending
-
-    names = []
-    for call in count(1):
-        world = World(tmp_path)
-        world.upload = dataclasses.replace(world.upload, idempotency_key="a key")
-        disturb: Callable[[Ports, int], Disturbed] = (
-            (lambda ports, call: Failing(ports, call, after=after))
-            if ending is Unavailable
-            else (lambda ports, call: Disturbed(ports, call, end, after=after))
-        )
-        disturbed = disturb(world.ports, call)
-        with suppress(ending):
-            await world.submit(ports=disturbed.ports)
-        if disturbed.at is None:
-            break
-        names.append(disturbed.at)
-        # what is there is whole, but for an object that a killed process left to the sweeper
-        rows = {str(row.image.id) for row in world.images.rows.values() if not row.image.deleted}
-        assert rows <= set(objects_of(world)), disturbed.at
-        if ending is not Killed:
-            assert len(objects_of(world)) == len(rows), disturbed.at
-
-        # when the client tries again
-        image = await world.submit()
-
-        # then there is one image, and it ends
-        world.let_pass(REVOKED)
-        await finish_due_deletions(world.ports)
-        assert list(world.images.rows) == [image.id], disturbed.at
-        await dispatch_until_none_is_due(world.ports, DISPATCH)
-        done = await world.process(image)
-        assert done is not None
-        assert done.status is ImageStatus.COMPLETED, disturbed.at
-    assert names == ["blobs.put", "images.add", "queue.publish", "images.mark_queued"]
-
-
-async def test_a_replay_that_fails_anywhere_leaves_the_first_alone(tmp_path: Path) -> None:
-    names = []
-    for call in count(1):
-        world = World(tmp_path)
-        world.upload = dataclasses.replace(world.upload, idempotency_key="a key")
-        first = await world.submit()
-        failing = Failing(world.ports, call)
-        with suppress(Unavailable):
-            assert (await world.submit(ports=failing.ports)).id == first.id
-        if failing.at is None:
-            break
-        names.append(failing.at)
-        world.let_pass(REVOKED)
-        await finish_due_deletions(world.ports)
-        assert list(world.images.rows) == [first.id]
-        assert first.raw_key in objects_of(world)
-        assert (await world.submit()).id == first.id
-    assert names == ["blobs.put", "images.add", "blobs.delete"]
