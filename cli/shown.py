@@ -64,9 +64,8 @@ def print_table(letters: list[DeadLetter], total: int, what: str) -> None:
         attempts = "" if letter.attempts is None else str(letter.attempts)
         cells = (letter.image_id or "unreadable", time_of(letter.died_at), letter.reason, attempts, letter.detail)
         table.add_row(*(Text(plain(cell)) for cell in cells))
-    console = Console(highlight=False)
-    # On a narrower terminal it wraps lines itself, and ids stay whole.
-    console.width = max(console.width, TABLE_WIDTH)
+    # A narrower terminal wraps the lines itself, so that ids stay whole. Without a height rich does not believe the width.
+    console = Console(width=max(Console().width, TABLE_WIDTH), height=1, highlight=False)
     if letters:
         console.print(table)
     rest = f"; the first {len(letters)} are shown, --limit shows more" if len(letters) < total else ""

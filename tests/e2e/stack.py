@@ -64,7 +64,8 @@ class Process:
 class Stack:
     """`start_gateway` and `start_worker` are one program in the embedded mode, and several over real services."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], issuer: str | None) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], issuer: str | None, program: Sequence[str] = (PROGRAM,)) -> None:
+        self.program = program
         self.folder = folder
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
@@ -84,15 +85,15 @@ class Stack:
     def start_gateway(self) -> None:
         if self.embedded:
             arguments = ["standalone", "--port", str(self.port), "--data", str(self.folder / "data")]
-            self.gateway = Process(arguments, self.environment, self.folder / "standalone.log")
+            self.gateway = Process(arguments, self.environment, self.folder / "standalone.log", self.program)
         else:
             environment = self.environment | {"GATEWAY_PORT": str(self.port)}
-            self.gateway = Process(["gateway"], environment, self.folder / "gateway.log")
+            self.gateway = Process(["gateway"], environment, self.folder / "gateway.log", self.program)
         wait_until(self._answers, f"the gateway; its log: {self.gateway.log}", 60)
 
     def start_worker(self) -> Process:
         environment = self.environment | {"WORKER_PORT": "0"}
-        worker = Process(["worker"], environment, self.folder / f"worker-{len(self.workers)}.log")
+        worker = Process(["worker"], environment, self.folder / f"worker-{len(self.workers)}.log", self.program)
         self.workers.append(worker)
         return worker
 
