@@ -229,6 +229,20 @@ async def test_it_works_on_a_redis_that_has_forgotten_the_script(redis_url: str)
         assert await known(cache, put.id) == put
 
 
+async def test_a_connection_that_was_closed_a_moment_ago_is_unavailable_whatever_the_event_loop_says() -> None:
+    async def writes_to_it() -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")  # as uvloop does
+
+    link = RedisLink("redis://127.0.0.1:1/0", 1)
+    try:
+        for _ in range(2):  # the second is not even tried
+            with pytest.raises(Unavailable):
+                await link.call("cache", writes_to_it)
+        assert link.failures == 1
+    finally:
+        await link.close()
+
+
 async def test_what_was_known_before_redis_was_away_is_not_believed_when_it_is_back(redis_url: str) -> None:
     # given an entry, and a permit
     second, other = image(version=2), image()

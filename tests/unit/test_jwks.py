@@ -192,6 +192,7 @@ class Dripping(httpx.AsyncByteStream):
 
 BAD_ANSWERS: dict[str, dict[str, Any]] = {
     "refused": {"side_effect": httpx.ConnectError("refused")},
+    "cut off at once": {"side_effect": AttributeError("'NoneType' object has no attribute 'getpeername'")},  # as anyio does
     "cut off": {"side_effect": httpx.RemoteProtocolError("cut")},
     "timed out": {"side_effect": httpx.ReadTimeout("slow")},
     "no answer": {"side_effect": HeldAnswer()},

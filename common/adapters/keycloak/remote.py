@@ -82,7 +82,8 @@ class RemoteJwks:
                 self._keys = read_jwks(await self._download())
             self._fetched_at = self._clock()
             JWKS_FETCHES.labels("ok").inc()
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        # An AttributeError is anyio's, which asks a connection for its peer that was closed as soon as it was there.
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, AttributeError) as error:
             self._failure = f"{self._url}: {error!r}"
             JWKS_FETCHES.labels("failed").inc()
             log.warning("the realm's keys could not be fetched", reason=self._failure, have_keys=self._keys is not None)

@@ -22,15 +22,16 @@ T = TypeVar("T")
 
 CONNECTIONS = 32
 PAUSE_SECONDS = 1.0
-# Failures of the connection, as against an error that Redis answered with. OSError includes TimeoutError.
-AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+# Failures of the connection, as against an error that Redis answered with. OSError includes TimeoutError. uvloop's RuntimeError is for
+# writing to a connection that was closed a moment ago, which the SDK has not heard of yet.
+AWAY = (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError)
 
 
 @contextmanager
 def translated(service: str) -> Iterator[None]:
     try:
         yield
-    except (RedisError, OSError) as error:
+    except (RedisError, OSError, RuntimeError) as error:
         raise Unavailable(service, f"{type(error).__name__}: {error}") from error
 
 
