@@ -24,12 +24,13 @@ def run_sweep(settings: Settings, grace_seconds: float, *, dry_run: bool, howeve
     async def once(ports: Ports) -> None:
         grace = timedelta(seconds=grace_seconds)
         found = await sweep(ports, grace, pause, dry_run=dry_run, however_many=however_many)
+        if dry_run or not found.is_doubtful:
+            _say(found, "would be removed" if dry_run else "removed")
         if found.is_doubtful:
             raise RequestFailed(
-                f"The database knows nothing of {found.unknown} of {counted(found.objects, 'object')}, so nothing was removed. "
+                f"The database knows nothing of {found.unknown} of {counted(found.objects, 'object')}, so nothing is removed. "
                 "Is it the right one, and not an old copy? If so: --however-many"
             )
-        _say(found, "would be removed" if dry_run else "removed")
 
     run_with_ports(settings, once, with_rows=True)
 
