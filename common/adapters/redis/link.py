@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 CONNECTIONS = 32
 PAUSE_SECONDS = 1.0
-# Failures of the connection, as against an error that Redis answered with. OSError includes TimeoutError. uvloop's RuntimeError is for
-# writing to a connection that was closed a moment ago, which the SDK has not heard of yet.
+# Failures of the connection, as against an error that Redis answered with. OSError includes TimeoutError. uvloop has a RuntimeError
+# for writing to a connection that was closed a moment ago, of which the SDK has not heard yet.
 AWAY = (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError)
 
 
