@@ -4,7 +4,7 @@ Any number of workers do this at once; no two get the same row. Promises nothing
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from common.errors import Unavailable
 from common.images import Failure, FailureCode, Image, Priority, RetryPolicy
@@ -32,18 +32,27 @@ async def dispatch_due(ports: Ports, policy: DispatchPolicy) -> bool:
     # One queue that is full, or too slow, holds up none of the others.
     closed: set[Priority] = set()
     for image in due:
-        if image.priority in closed:
-            continue
-        try:
-            await _dispatch(ports, policy, image)
-        except Unavailable as error:
-            DISPATCHED.labels("unavailable").inc()
-            log.warning("dispatching put off", service=error.service, reason=error.reason, priority=image.priority)
-            closed.add(image.priority)
+        for line in _lines(image, policy):
+            if line in closed:
+                continue
+            try:
+                await _dispatch(ports, policy, image, line)
+                break
+            except Unavailable as error:
+                DISPATCHED.labels("unavailable").inc()
+                log.warning("dispatching put off", service=error.service, reason=error.reason, priority=line)
+                closed.add(line)
     return len(due) == BATCH and not closed
 
 
-async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image) -> None:
+def _lines(image: Image, policy: DispatchPolicy) -> list[Priority]:
+    """The queues that its message may go to. For one that nobody has touched for long, any of them: its own may have been lost to
+    the broker itself, as a quorum queue without a leader is. What is to be done is in the row."""
+    others = [line for line in reversed(Priority) if line is not image.priority]
+    return [image.priority, *(others if datetime.now(UTC) - image.updated_at > policy.stale_after else [])]
+
+
+async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image, line: Priority) -> None:
     if image.status.is_final:
         if image.failure is not None:
             await send_dead_letter(ports, image)
@@ -56,7 +65,7 @@ async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image) -> None:
         return
     if image.attempts:
         await announce(ports, image)
-    await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), image.priority)
+    await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), line)
     queued = await ports.images.mark_queued(image.id, image.attempts, policy.stale_after)
     if queued is not None:
         await announce(ports, queued)

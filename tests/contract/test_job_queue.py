@@ -418,7 +418,11 @@ async def test_whether_deliveries_can_arrive(world: World) -> None:
     async with aclosing(world.queue.deliveries(1)) as deliveries:
         delivery = await take(deliveries)
         # then
-        assert world.queue.is_receiving
+
+        async def is_receiving() -> bool:
+            return world.queue.is_receiving
+
+        await eventually(is_receiving, "every priority to be received")
         await delivery.ack()
     assert not world.queue.is_receiving
 

@@ -12,7 +12,7 @@ import pytest
 from pamqp.commands import Connection
 from prometheus_client import REGISTRY
 
-from common.adapters.rabbitmq import RabbitMqQueue
+from common.adapters.rabbitmq import RabbitMqQueue, consuming
 from common.errors import Full, Unavailable
 from common.images import Priority
 from common.messages import Job, decode
@@ -252,6 +252,7 @@ async def test_receiving_goes_on_after_the_queue_was_deleted(broker: Broker, que
         # given
         await queue.publish(a_job(), Priority.NORMAL)
         await (await take(deliveries)).ack()
+        await consumed(broker)
         # when
         waiting = asyncio.create_task(take(deliveries))
         await broker.ask("DELETE", "queues/{}/images.normal")
@@ -261,6 +262,41 @@ async def test_receiving_goes_on_after_the_queue_was_deleted(broker: Broker, que
         delivery = await waiting
         assert decode(delivery.body, delivery.request_id) == job
         await delivery.ack()
+
+
+async def consumed(broker: Broker) -> None:
+    """Until every priority has its consumer."""
+
+    async def condition() -> bool:
+        return {consumer["queue"]["name"] for consumer in await broker.ask("GET", "consumers/{}")} == {
+            "images.high",
+            "images.normal",
+            "images.low",
+        }
+
+    await eventually(condition, "three consumers", 20)
+
+
+async def test_a_queue_that_cannot_be_consumed_keeps_no_other_from_it(
+    broker: Broker, queue: RabbitMqQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quorum queue without a leader: consuming it ends in silence, or takes the connection down."""
+    start = consuming.Flow.start
+
+    async def start_but_not_high(flow: consuming.Flow, capacity: int) -> None:
+        if flow.priority is Priority.HIGH:
+            flow._lose("no leader")
+        else:
+            await start(flow, capacity)
+
+    monkeypatch.setattr(consuming.Flow, "start", start_but_not_high)
+    async with aclosing(queue.deliveries(1)) as deliveries:
+        for priority in (Priority.NORMAL, Priority.LOW):
+            job = a_job()
+            await queue.publish(job, priority)
+            delivery = await take(deliveries)
+            assert decode(delivery.body, delivery.request_id) == job
+            await delivery.ack()
 
 
 async def test_a_broker_that_is_away_costs_a_sender_next_to_nothing() -> None:

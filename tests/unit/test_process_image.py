@@ -278,6 +278,28 @@ async def test_a_queue_that_takes_nothing_holds_up_no_other(world: World, monkey
     assert {image.priority for image in await world.images.take_due(2 * BATCH, timedelta(0))} == {Priority.NORMAL}
 
 
+async def test_what_its_own_queue_never_takes_goes_another_way_after_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = world.queue.publish
+
+    async def without_high(job: Job, priority: Priority) -> None:
+        if priority is Priority.HIGH:
+            raise Unavailable("queue", "it has no leader")
+        await publish(job, priority)
+
+    monkeypatch.setattr(world.queue, "publish", without_high)
+    await world.images.make_all_due()
+    await dispatch_until_none_is_due(world.ports, DISPATCH)
+    assert sum(world.queue._waiting.lengths().values()) == 0
+
+    row = world.images.rows[world.image.id]
+    row.image = dataclasses.replace(row.image, updated_at=row.image.updated_at - STALE - timedelta(seconds=1))
+    await world.images.make_all_due()
+    await dispatch_until_none_is_due(world.ports, DISPATCH)
+
+    delivery = await anext(world.queue.deliveries(1))
+    assert (delivery.priority, str(world.image.id) in delivery.body.decode()) == (Priority.LOW, True)
+
+
 async def test_a_picture_whose_workers_all_died_ends_as_failed(world: World) -> None:
     # given as many claims as there are attempts, none of which came to an end
     for _ in range(RETRY.max_attempts):

@@ -19,7 +19,7 @@ from yarl import URL
 from common.adapters.priorities import PriorityBuffer
 from common.adapters.rabbitmq.link import Link, open_link, translated
 from common.adapters.rabbitmq.topology import DELIVERY_LIMIT, queue_name
-from common.errors import Unavailable
+from common.errors import Unavailable, WrongConfiguration
 from common.images import Priority
 from common.telemetry import log
 
@@ -51,6 +51,11 @@ class RabbitMqDelivery:
     def priority(self) -> Priority:
         return self._priority
 
+    @property
+    def is_lost(self) -> bool:
+        """The broker has given it to somebody else."""
+        return self._flow.lost is not None
+
     async def ack(self) -> None:
         await self._flow.settle(self._message.ack)
 
@@ -72,22 +77,56 @@ class RabbitMqDelivery:
         await self._flow.settle(partial(self._message.reject, requeue=False))
 
 
-class Flow:
-    """What one link delivers, from `start` to `stop`."""
+class Arrivals:
+    """What has come over all links and waits for a worker. What came over a link that was lost meanwhile is with somebody else."""
 
-    def __init__(self, link: Link, capacity: int, time_limit_seconds: float, send: Send) -> None:
-        self._link = link
-        self._send = send
-        self._capacity = capacity
-        self._limit = time_limit_seconds
-        self._consumers: list[tuple[AbstractQueue, str]] = []
+    def __init__(self) -> None:
         self._waiting: PriorityBuffer[RabbitMqDelivery] = PriorityBuffer()
         self._changed = asyncio.Event()
+        self._error: WrongConfiguration | None = None
+
+    def fail(self, error: WrongConfiguration) -> None:
+        """Whoever waits for the next shall know."""
+        self._error = error
+        self._changed.set()
+
+    def put(self, delivery: RabbitMqDelivery) -> None:
+        self._waiting.put(delivery.priority, delivery)
+        self._changed.set()
+
+    async def next(self) -> RabbitMqDelivery:
+        """Waits without polling."""
+        while True:
+            while (delivery := self._waiting.take()) is not None:
+                if not delivery.is_lost:
+                    return delivery
+            if self._error is not None:
+                raise self._error
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def hand_back(self) -> None:
+        for delivery in self._waiting.drain():
+            await delivery.hand_back()
+
+
+class Flow:
+    """What one link delivers of one priority, from `start` to `stop`."""
+
+    def __init__(self, link: Link, priority: Priority, arrivals: Arrivals, time_limit_seconds: float, send: Send) -> None:
+        self._link = link
+        self.priority = priority
+        self._arrivals = arrivals
+        self._limit = time_limit_seconds
+        self._send = send
+        self._consumer: tuple[AbstractQueue, str] | None = None
+        self._ended = asyncio.Event()
         self._stopped = False
         self.lost: str | None = None
+        self.has_delivered = False
 
-    async def start(self) -> None:
-        """High first, so that a backlog arrives in that order. Prefetch is per consumer: quorum queues know no other."""
+    async def start(self, capacity: int) -> None:
+        """Prefetch is per consumer: quorum queues know no other."""
         channel = self._link.channel
         channel.close_callbacks.add(lambda _, error: self._lose(f"the connection was closed: {error!r}"))
         try:
@@ -95,39 +134,30 @@ class Flow:
                 async with asyncio.timeout(self._limit):
                     cancelled = (await channel.get_underlay_channel()).on_consumer_cancel_callbacks
                     cancelled.add(lambda frame: self._lose(f"the broker cancelled the consumer {frame.consumer_tag}"))
-                    await channel.set_qos(prefetch_count=self._capacity)
-                    for priority in Priority:
-                        queue = await channel.get_queue(queue_name(priority), ensure=False)
-                        self._consumers.append((queue, await queue.consume(partial(self._receive, priority))))
+                    await channel.set_qos(prefetch_count=capacity)
+                    queue = await channel.get_queue(queue_name(self.priority), ensure=False)
+                    self._consumer = queue, await queue.consume(self._receive)
         except Unavailable as error:
             self._lose(error.reason)
 
-    async def next(self) -> RabbitMqDelivery | None:
-        """Waits without polling; None once the link is lost."""
-        while self.lost is None:
-            delivery = self._waiting.take()
-            if delivery is not None:
-                return delivery
-            self._changed.clear()
-            await self._changed.wait()
-        return None
+    async def until_lost(self) -> str:
+        """→ why."""
+        await self._ended.wait()
+        return self.lost or ""
 
     async def stop(self) -> None:
-        """Hands back what waits. What was handed out can still be settled, as long as the link is open."""
+        """Nothing more is delivered. What was can still be settled, as long as the link is open."""
         self._stopped = True
-        if self.lost is not None:
+        if self.lost is not None or self._consumer is None:
             return
+        queue, tag = self._consumer
         try:
             with translated():
                 async with asyncio.timeout(self._limit):
-                    for queue, tag in self._consumers:
-                        await queue.cancel(tag)
+                    await queue.cancel(tag)
         except Unavailable as error:
             self._lose(error.reason)
             await self._link.close()
-            return
-        for delivery in self._waiting.drain():
-            await delivery.hand_back()
 
     async def settle(self, send: Callable[[], Awaitable[None]]) -> None:
         """Raises nothing: what could not be settled is delivered again by the broker."""
@@ -150,22 +180,25 @@ class Flow:
             return False
         return True
 
-    async def _receive(self, priority: Priority, message: AbstractIncomingMessage) -> None:
-        delivery = RabbitMqDelivery(message, priority, self)
+    async def _receive(self, message: AbstractIncomingMessage) -> None:
+        delivery = RabbitMqDelivery(message, self.priority, self)
+        self.has_delivered = True
         if self._stopped:
             # It came while its consumer was being cancelled.
             await delivery.hand_back()
         else:
-            self._waiting.put(priority, delivery)
-            self._changed.set()
+            self._arrivals.put(delivery)
 
     def _lose(self, reason: str) -> None:
         if self.lost is None:
             self.lost = reason
-            self._changed.set()
+            self._ended.set()
 
 
 class Consumer:
+    """A link for each priority: a queue that the broker cannot serve, as one whose leader is missing, takes the whole connection
+    down with it when somebody wants to consume it."""
+
     def __init__(self, url: URL, time_limit_seconds: float, send: Send) -> None:
         """`send`: to the queue of that priority, confirmed, not on a connection of the consumer's."""
         self._url = url
@@ -176,34 +209,75 @@ class Consumer:
 
     @property
     def is_receiving(self) -> bool:
-        return any(flow.lost is None for flow in self._flows)
+        """Of every priority."""
+        return {flow.priority for flow in self._flows if flow.lost is None} == set(Priority)
 
     async def deliveries(self, capacity: int) -> AsyncGenerator[RabbitMqDelivery, None]:
         """Raises WrongConfiguration where a queue is not as it must be: waiting would not help."""
+        arrivals, flows = Arrivals(), set[Flow]()
+        keeping: set[asyncio.Task[None]] = set()
+        before: asyncio.Event | None = None
+        for priority in Priority:
+            # High first, so that a backlog arrives in that order; no priority waits for another that cannot be had.
+            begun = asyncio.Event()
+            keeping.add(asyncio.create_task(self._keep(priority, capacity, arrivals, flows, before, begun)))
+            before = begun
+        try:
+            while True:
+                yield await arrivals.next()
+        finally:
+            # Again and again: aiormq may take a cancellation for a connection's.
+            while any(not kept.done() for kept in keeping):
+                for kept in keeping:
+                    kept.cancel()
+                await asyncio.wait(keeping, timeout=0.5)
+            for flow in list(flows):
+                self._flows.discard(flow)
+                await flow.stop()
+            await arrivals.hand_back()
+
+    async def _keep(
+        self,
+        priority: Priority,
+        capacity: int,
+        arrivals: Arrivals,
+        flows: set[Flow],
+        before: asyncio.Event | None,
+        begun: asyncio.Event,
+    ) -> None:
+        """Keeps one priority's flow going. Begins when the one before has begun, or could not."""
+        if before is not None:
+            await before.wait()
         failures = 0
         while True:
             try:
                 link = await open_link(self._url, "image-processor consumer", self._limit)
             except Unavailable as error:
-                reason: str | None = error.reason
+                reason = error.reason
+            except WrongConfiguration as error:
+                arrivals.fail(error)
+                return
             else:
-                self._links.add(link)
-                flow = Flow(link, capacity, self._limit, self._send)
+                flow = Flow(link, priority, arrivals, self._limit, self._send)
                 try:
-                    await flow.start()
-                    self._flows.add(flow)
-                    while (delivery := await flow.next()) is not None:
-                        failures = 0
-                        yield delivery
-                finally:
-                    self._flows.discard(flow)
-                    await flow.stop()
-                reason = flow.lost
+                    await flow.start(capacity)
+                except asyncio.CancelledError:
+                    await link.close()
+                    raise
+                self._links.add(link)
+                flows.add(flow)
+                self._flows.add(flow)
+                begun.set()
+                reason = await flow.until_lost()
+                failures = 0 if flow.has_delivered else failures
+                flows.discard(flow)
+                self._flows.discard(flow)
                 self._links.discard(link)
                 await link.close()
+            begun.set()
             delay = _jittered(min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(failures, 10)))
             failures += 1
-            log.warning("queue lost; connecting again", reason=reason, after_seconds=round(delay, 3))
+            log.warning("queue lost; connecting again", priority=priority, reason=reason, after_seconds=round(delay, 3))
             await asyncio.sleep(delay)
 
     async def close(self) -> None:
