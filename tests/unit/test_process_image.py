@@ -18,7 +18,7 @@ from common.usecases.process_image import ProcessPolicy, process_image
 from tests import world as worlds
 from tests.builders import image
 from tests.caches import known, permit_for, remember
-from tests.world import ALICE, DISPATCH, LEASE, RETRY
+from tests.world import ALICE, DISPATCH, LEASE, RETRY, STALE
 
 
 class World(worlds.World):
