@@ -263,7 +263,8 @@ class StatusCache(Protocol):
     it answers, nobody who asks later is answered with less. (Source of the idea: leases in Nishtala et al., "Scaling Memcache at
     Facebook", NSDI 2013, section 3.2.1.)
 
-    Where an invalidation is lost because the cache is away, an entry that was there shows until it expires, in a few seconds."""
+    Where an invalidation is lost because the cache is away, a process that has noticed believes nothing from before once it is
+    back; to one that has not, an entry that was there shows until it expires."""
 
     async def get(self, image_id: UUID) -> Image | Miss: ...
 
