@@ -2,7 +2,8 @@
 
 A put copies into a file of its own beside the buckets, makes it durable, and renames it into place. While it does, it holds a lock
 on that file; so what a killed process left can be told from what a living one is writing, and is removed at the next start.
-Keys come from the program itself: one that would leave its bucket is a ValueError.
+Keys come from the program itself: one that would leave its bucket is a ValueError. Going through them holds the names of
+a folder in memory.
 """
 
 import errno

@@ -9,6 +9,7 @@ mount or an empty disk looks just like that. For the same reason nothing is remo
 what is stored: it may be the wrong one, or an old copy. A row that is not final ends by itself, as `source-missing`.
 """
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ MOST = 100_000
 # Fewer can be superfluous in any store, but no large part of it: two installations may have been given the same one.
 FEW = 100
 LARGE_PART = 0.1
+_ATTEMPT = re.compile("[1-9][0-9]*")
 
 
 @dataclass(slots=True)
@@ -153,7 +155,7 @@ class _Stored:
 def _id_in(bucket: Bucket, key: str) -> UUID | None:
     """Of the image that an object belongs to; None for one that no program of ours has stored."""
     name, slash, attempt = key.partition("/")
-    if (bucket is Bucket.PROCESSED) != bool(slash) or (slash and not attempt.isdecimal()):
+    if (bucket is Bucket.PROCESSED) != bool(slash) or (slash and not _ATTEMPT.fullmatch(attempt)):
         return None
     try:
         image_id = UUID(name)

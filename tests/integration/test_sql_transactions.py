@@ -20,6 +20,11 @@ from tests.databases import OTHERS, execute, opened, poll, transaction
 HOUR = timedelta(hours=1)
 KEY = IdempotencyKey(text="a key", fingerprint="1" * 64)
 USE_KEY = "INSERT INTO idempotency_keys (owner, key, fingerprint, image_id, created_at) VALUES ('alice', 'a key', '2', {}, {})"
+ADD_ROW = """
+INSERT INTO images (id, owner, status, filename, content_type, size_bytes, sha256, width, height, processing, priority, attempts,
+                    outages, version, created_at, updated_at, dispatch_after, request_id)
+VALUES ($1, 'alice', 'uploaded', 'cat.jpg', 'image/jpeg', 1, '0', 1, 1, '', 'normal', 0, 0, 1, now(), now(), now(), '')
+"""
 WAITING = f"SELECT count(*) {OTHERS} AND wait_event_type = 'Lock'"
 
 
@@ -142,6 +147,23 @@ async def test_a_deletion_waits_for_the_upload_that_is_using_its_key(emptied: st
             assert await deleting is not None
         second = await store.add(image(), HOUR, KEY)
         assert second.id != first.id
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+async def test_a_revocation_waits_for_the_upload_that_is_under_way(emptied: str, end: str) -> None:
+    """Whose caller has gone: the database is still at work."""
+    new = image()
+    async with opened(emptied, 2) as store:
+        async with transaction(emptied) as other:
+            await other.execute(ADD_ROW, new.id)
+            revoking = asyncio.create_task(store.revoke(new, -HOUR))
+            await poll(emptied, WAITING, 1)
+            await other.execute(end)
+            found = await revoking
+        assert (found is not None) is (end == "COMMIT")
+        assert await store.get(new.id) == found
+        marked = await store.take_due(10, HOUR, deleted=True)
+        assert [row.id for row in marked] == ([] if end == "COMMIT" else [new.id])
 
 
 async def test_an_upload_that_waits_too_long_for_a_key_is_unavailable_and_leaves_nothing(emptied: str) -> None:

@@ -147,12 +147,12 @@ async def test_a_dry_run_removes_nothing(world: World) -> None:
 async def test_objects_of_others_are_left(world: World) -> None:
     for key in ("README", str(uuid7()).upper(), f"{uuid7()}/1", f"{uuid7()}x"):
         await litter(world, Bucket.RAW, key)
-    for key in (str(uuid7()), f"{uuid7()}/one", f"{uuid7()}/1/2"):
+    for key in (str(uuid7()), *(f"{uuid7()}/{attempt}" for attempt in ("one", "1/2", "0", "01", "-1", "١", ""))):
         await litter(world, Bucket.PROCESSED, key)
 
     found = await swept(world)
 
-    assert (len(left(world)), found.foreign, found.superfluous) == (7, 7, [])
+    assert (len(left(world)), found.foreign, found.superfluous) == (12, 12, [])
 
 
 async def test_an_upload_whose_row_comes_during_the_grace_keeps_its_object(world: World) -> None:
