@@ -22,6 +22,7 @@ SECRETS = ("postgres_url", "redis_url", "rabbitmq_url", "minio_access_key", "min
 DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "minioadmin")
 
 
+YEAR_SECONDS = 365 * 86_400
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
 # One host or several, each with a port or without.
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:@,\[\]]*)(?::[0-9]{1,5})?"
@@ -122,10 +123,16 @@ class Settings(BaseSettings):
     shutdown_seconds: float = Field(40, gt=0, description="time for what runs to finish after SIGTERM")
     service_timeout_seconds: float = Field(10, gt=0, description="time limit of one call to a service")
 
-    sweep_interval_seconds: float = Field(3600, gt=0, description="how often one worker looks for objects that no image has")
-    sweep_grace_seconds: float = Field(3600, gt=0, description="such an object is removed when it is still one after this time")
+    sweep_interval_seconds: float = Field(
+        3600, gt=0, le=YEAR_SECONDS, description="how often one worker looks for objects that no image has"
+    )
+    sweep_grace_seconds: float = Field(
+        3600, gt=0, le=YEAR_SECONDS, description="such an object is removed when it is still one after this time"
+    )
     measure_interval_seconds: float = Field(15, gt=0, description="how often a worker measures what waits, for its metrics")
-    retention_days: float | None = Field(None, gt=0, description="images are deleted this long after their upload; default: never")
+    retention_days: float | None = Field(
+        None, gt=0, le=36_500, description="images are deleted this long after their upload; default: never"
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="with auto, text on a terminal and JSON elsewhere")

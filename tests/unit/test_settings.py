@@ -56,6 +56,11 @@ def test_every_secret_can_be_a_file(name: str, empty_folder: Path, monkeypatch: 
         ("KEYCLOAK_URL", "localhost:8080", "KEYCLOAK_URL: must begin with http://"),
         ("MINIO_ENDPOINT", "ftp://minio", "MINIO_ENDPOINT: must be HOST:PORT"),
         ("LEASE_SECONDS", "0", "LEASE_SECONDS: "),
+        # no calendar has such dates, and nothing is to be found out at the first sweep
+        ("RETENTION_DAYS", "1000000", "RETENTION_DAYS: "),
+        ("RETENTION_DAYS", "inf", "RETENTION_DAYS: "),
+        ("SWEEP_INTERVAL_SECONDS", "1e15", "SWEEP_INTERVAL_SECONDS: "),
+        ("SWEEP_GRACE_SECONDS", "inf", "SWEEP_GRACE_SECONDS: "),
         ("MINIO_SECRET_KEY_FILE", "/nowhere", "MINIO_SECRET_KEY_FILE: cannot read /nowhere"),
     ],
 )
