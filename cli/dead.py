@@ -18,7 +18,8 @@ from cli.change import Change, Tally, by_reason, count_of, counted, run_with_por
 from cli.errors import RequestFailed, WrongUsage
 from cli.installation import DATA, settings_for
 from cli.shown import image_as_json, image_lines, letter_as_json, letter_lines, print_table, to_json, whole_letter_as_json
-from common.images import FailureCode
+from common.errors import Unavailable
+from common.images import FailureCode, Image
 from common.messages import UNKNOWN, DeadLetter
 from common.ports import Ports
 from common.settings import Settings
@@ -83,28 +84,29 @@ def list_(
     """Show the dead letters, oldest first: as a table on a terminal (100 of them without --limit), else as JSON, one a line.
 
     With --data the failed images of an embedded service, which keeps no letters for others to see."""
-    wanted = _wanted(reason, older_than, newer_than, image, None)
-    settings = _settings(data)
+    as_table = sys.stdout.isatty() and not as_json
+    wanted = _wanted(reason, older_than, newer_than, image, None if as_table else limit)
     by_rows = rows or data is not None
+    letters: list[DeadLetter] = []
+    lines: list[str] = []
+    total = 0
 
-    async def show(ports: Ports) -> None:
-        found = failed_images(ports, wanted) if by_rows else _letters(ports, wanted)
-        as_table = sys.stdout.isatty() and not as_json
-        kept: list[DeadLetter] = []
-        total = 0
-        async with aclosing(found) as letters:
-            async for letter in letters:
+    async def look(ports: Ports) -> None:
+        nonlocal total
+        async with aclosing(failed_images(ports, wanted) if by_rows else _letters(ports, wanted)) as found:
+            async for letter in found:
                 total += 1
-                if as_table and total <= (limit or SHOWN):
-                    kept.append(letter)
-                elif not as_table:
-                    typer.echo(to_json(letter_as_json(letter)))
-                    if total == limit:
-                        return
-        if as_table:
-            print_table(kept, total, "failed image" if by_rows else "dead letter")
+                if not as_table:
+                    lines.append(to_json(letter_as_json(letter)))
+                elif total <= (limit or SHOWN):
+                    letters.append(letter)
 
-    run_with_ports(settings, show, with_rows=by_rows)
+    run_with_ports(_settings(data), look, with_rows=by_rows)
+    # Only now: whoever pages through it would hold the letters meanwhile.
+    if as_table:
+        print_table(letters, total, "failed image" if by_rows else "dead letter")
+    else:
+        typer.echo("".join(f"{line}\n" for line in lines), nl=False)
 
 
 @app.command()
@@ -114,26 +116,33 @@ def show(
     data: DATA = None,
 ) -> None:
     """Show all that is known of an image: its row, how its attempts ended, and its dead letters with their headers."""
-    settings = _settings(data)
+    row: Image | None = None
+    letters: list[DeadLetter] = []
+    away: Unavailable | None = None
 
-    async def tell(ports: Ports) -> None:
+    async def look(ports: Ports) -> None:
+        nonlocal row, letters, away
         row = await ports.images.get(image)
-        letters: list[DeadLetter] = []
-        if data is None:
+        try:
             async with aclosing(_letters(ports, Wanted(images=frozenset({image})))) as found:
                 letters = [letter async for letter in found]
-        if row is None and not letters:
-            raise RequestFailed(f"There is no image {image}, nor a dead letter of it.")
-        if as_json:
-            whole = {"image": image_as_json(row) if row else None, "letters": [whole_letter_as_json(letter) for letter in letters]}
-            typer.echo(to_json(whole))
-            return
+        except Unavailable as error:
+            # What the row says is told all the same.
+            away = error
+
+    run_with_ports(_settings(data), look, with_rows=True)
+    if row is None and not letters:
+        raise away or RequestFailed(f"There is no image {image}, nor a dead letter of it.")
+    if as_json:
+        whole = {"image": image_as_json(row) if row else None, "letters": [whole_letter_as_json(letter) for letter in letters]}
+        typer.echo(to_json(whole))
+    else:
         lines = image_lines(row) if row else [f"There is no image {image} any more."]
         for letter in letters:
             lines += ["", *letter_lines(letter)]
         typer.echo("\n".join(lines))
-
-    run_with_ports(settings, tell, with_rows=True)
+    if away is not None:
+        raise away
 
 
 @app.command()
@@ -160,7 +169,9 @@ def redrive(
         sent, letters = count_of(tally, Fate.SENT), count_of(tally, Fate.NOT_FAILED)
         if sent:
             typer.echo(f"{counted(sent, 'image')} {would_be}sent again ({by_reason(tally, Fate.SENT)}).")
-        if letters and not by_rows:
+        if letters and by_rows:
+            typer.echo(f"{counted(letters, 'image')} not failed any more: somebody else was faster.")
+        elif letters:
             typer.echo(f"{counted(letters, 'dead letter')} {would_be}removed: what they are of is not failed any more.")
         if unreadable := count_of(tally, Fate.UNREADABLE):
             typer.echo(

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from cli.standalone import embedded_settings
 from common.errors import WrongConfiguration
 from common.settings import Settings, load
 
@@ -18,4 +17,6 @@ def settings_for(data: Path | None) -> Settings:
         return load()
     if not (data / "images.db").exists():
         raise WrongConfiguration("--data", f"{data} holds no data of the embedded mode")
+    from cli.standalone import embedded_settings
+
     return embedded_settings(3000, data)
