@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import exc
 
@@ -84,6 +85,23 @@ async def test_a_connection_that_breaks_in_mid_statement_costs_that_call(databas
             with pytest.raises(Unavailable):
                 await claim
         assert await store.claim(new.id, HOUR) is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("unable to perform operation on <TCPTransport closed=True>; the handler is closed", Unavailable), ("?", RuntimeError)],
+)
+async def test_a_connection_that_uvloop_knows_to_be_closed_is_an_outage(
+    database: str, said: str, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def written_too_late(*_: object) -> None:
+        raise RuntimeError(said)
+
+    async with opened(database) as store:
+        await store.get(image().id)
+        monkeypatch.setattr(asyncpg.Connection, "prepare", written_too_late)
+        with pytest.raises(expected):
+            await store.settle(image().id)  # a statement that is not prepared yet
 
 
 async def test_a_cancelled_call_gives_its_connection_back(database: str) -> None:

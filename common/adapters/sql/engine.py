@@ -92,6 +92,11 @@ async def connected(engine: AsyncEngine, time_limit_seconds: float | None) -> As
         raise Unavailable("database", f"no answer in {time_limit_seconds} s") from error
     except (exc.DisconnectionError, exc.TimeoutError, OSError) as error:
         raise Unavailable("database", f"{type(error).__name__}: {error}") from error
+    except RuntimeError as error:
+        # uvloop's, for writing to a connection that was closed a moment ago, of which asyncpg has not heard yet.
+        if "handler is closed" not in str(error):
+            raise
+        raise Unavailable("database", str(error)) from error
 
 
 def _translated(error: exc.DBAPIError) -> Exception:
