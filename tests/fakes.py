@@ -21,7 +21,7 @@ KEY_LIFE = timedelta(hours=24)
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
     image: Image
     due: datetime | None
 
@@ -38,7 +38,7 @@ class FakeImageStore:
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
-        self.rows: dict[UUID, _Row] = {}
+        self.rows: dict[UUID, Row] = {}
         self.keys: dict[tuple[str, str], _Key] = {}
         self.turns: dict[str, datetime] = {}
 
@@ -52,7 +52,7 @@ class FakeImageStore:
                     raise IdempotencyMismatch("The Idempotency-Key was used for another upload.")
                 return self.rows[used.image_id].image
             self.keys[image.owner, key.text] = _Key(key.fingerprint, image.id, self._clock())
-        self.rows[image.id] = _Row(image, self._clock() + due_in)
+        self.rows[image.id] = Row(image, self._clock() + due_in)
         return image
 
     async def get(self, image_id: UUID) -> Image | None:
@@ -129,7 +129,7 @@ class FakeImageStore:
 
     async def revoke(self, image: Image, due_in: timedelta) -> Image | None:
         if image.id not in self.rows:
-            self.rows[image.id] = _Row(replace(image, deleted=True), self._clock() + due_in)
+            self.rows[image.id] = Row(replace(image, deleted=True), self._clock() + due_in)
         return await self.get(image.id)
 
     async def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> Image | None:
@@ -214,28 +214,28 @@ class FakeImageStore:
     async def check(self) -> None:
         pass
 
-    def _remember(self, row: _Row, error: str) -> None:
+    def _remember(self, row: Row, error: str) -> None:
         ended = AttemptError(detail=error, at=self._clock())
         row.image = replace(row.image, first_error=row.image.first_error or ended, last_error=ended)
 
-    def _fenced(self, image_id: UUID, attempts: int) -> _Row | None:
+    def _fenced(self, image_id: UUID, attempts: int) -> Row | None:
         row = self._seen(image_id)
         return row if row and row.image.attempts == attempts and not row.image.status.is_final else None
 
-    def _seen(self, image_id: UUID) -> _Row | None:
+    def _seen(self, image_id: UUID) -> Row | None:
         row = self.rows.get(image_id)
         return row if row and not row.image.deleted else None
 
-    def _is_due(self, row: _Row) -> bool:
+    def _is_due(self, row: Row) -> bool:
         return row.due is not None and row.due <= self._clock()
 
-    def _queue(self, row: _Row, due_in: timedelta) -> Image:
+    def _queue(self, row: Row, due_in: timedelta) -> Image:
         if row.image.status is not ImageStatus.QUEUED:
             return self._change(row, due_in, status=ImageStatus.QUEUED)
         row.due = self._clock() + due_in
         return row.image
 
-    def _change(self, row: _Row, due_in: timedelta | None, **changes: Any) -> Image:
+    def _change(self, row: Row, due_in: timedelta | None, **changes: Any) -> Image:
         row.image = replace(row.image, version=row.image.version + 1, updated_at=self._clock(), **changes)
         row.due = None if due_in is None else self._clock() + due_in
         return row.image

@@ -15,8 +15,8 @@ BATCH = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Those of which all is true; what is left out is true of all. The age is since the image failed, or the message was rejected, by
-    the store's clock; where that is unknown it is neither older nor newer than anything. `limit`: so many at most."""
+    """Those of which all is true; what is left out is true of all. The age is since the image failed or the message was rejected,
+    by the store's clock; where that is unknown it is neither older nor newer than anything. `limit`: so many at most."""
 
     reasons: frozenset[str] = frozenset()
     images: frozenset[UUID] = frozenset()
@@ -46,7 +46,7 @@ class Wanted:
 
 
 async def wanted_letters(ports: Ports, wanted: Wanted) -> AsyncGenerator[HeldLetter, None]:
-    """In hand, oldest first; see DeadLetters. Raises Unavailable. Only where the age matters the database is asked, for its clock."""
+    """In hand, oldest first; see DeadLetters. Raises Unavailable. Where the age matters the database is asked for its clock."""
     now = await ports.upkeep.now() if wanted.is_by_age else None
     found = 0
     async with aclosing(ports.dead_letters.walk()) as walk:
