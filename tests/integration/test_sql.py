@@ -94,7 +94,7 @@ async def test_a_connection_that_breaks_in_mid_statement_costs_that_call(databas
 async def test_a_connection_that_uvloop_knows_to_be_closed_is_an_outage(
     database: str, said: str, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def written_too_late(*_: object) -> None:
+    async def written_too_late(*_: object, **__: object) -> None:
         raise RuntimeError(said)
 
     async with opened(database) as store:
