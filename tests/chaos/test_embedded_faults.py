@@ -1,4 +1,4 @@
-"""The embedded mode, killed in the middle of its work or without room on its disk: what it accepted ends, and nothing is half done."""
+"""The embedded mode, killed at its work or without room on its disk: what it accepted ends, and nothing is half done."""
 
 import os
 import subprocess
@@ -19,9 +19,12 @@ from tests.pictures import photo_jpeg
 from tests.polling import wait_until
 
 PICTURE = photo_jpeg(2400, 1600)
+# A render takes longer than an upload or a look at the status.
+SLOW = "|".join(["blur:5"] * 8 + ["resize:800", "grayscale"])
 # With more room than it must have to be ready.
 DISK_BYTES = 64 * 1024 * 1024
-QUICK = {"DISPATCH_INTERVAL_SECONDS": "0.2", "WORKER_PROCESSES": "1"}
+# No test waits for a lease to end: the next start has to see to what a killed process held.
+QUICK = {"DISPATCH_INTERVAL_SECONDS": "0.2", "WORKER_PROCESSES": "1", "LEASE_SECONDS": "600", "STALE_SECONDS": "600"}
 
 
 @dataclass
@@ -33,11 +36,11 @@ class Embedded:
     def data(self) -> Path:
         return self.stack.folder / "data"
 
-    def upload(self) -> httpx.Response:
-        return self.stack.upload(self.stack.as_user(), PICTURE)
+    def upload(self, processing: str = "") -> httpx.Response:
+        return self.stack.upload(self.stack.as_user(), PICTURE, processing=processing)
 
-    def accept(self) -> None:
-        answer = self.upload()
+    def accept(self, processing: str = "") -> None:
+        answer = self.upload(processing)
         assert answer.status_code == 202, answer.text
         self.accepted.append(answer.json()["id"])
 
@@ -84,7 +87,7 @@ def test_killed_again_and_again_in_the_middle_of_its_work(embedded: Embedded) ->
     stack = embedded.stack
     for _ in range(3):
         for _ in range(3):
-            embedded.accept()
+            embedded.accept(SLOW)
         wait_until(embedded.is_at_work, "work to begin")
 
         # when, with uploads under way
