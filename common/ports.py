@@ -67,8 +67,8 @@ class ImageStore(Protocol):
         """`failed` → `queued`, due now, with all its attempts before it, while the fence goes on counting. None where it is not
         failed."""
 
-    async def settle(self, image_id: UUID) -> None:
-        """A final row is never due again."""
+    async def settle(self, image_id: UUID, attempts: int) -> None:
+        """A row that is final since that attempt is never due again. One that was sent again meanwhile is."""
 
     async def revoke(self, image: Image, due_in: timedelta) -> Image | None:
         """For an `add` that ended without an answer. Where it has stored the row, the answer is that row. Where it has not,

@@ -122,9 +122,9 @@ class FakeImageStore:
         anew: dict[str, Any] = {"failure": None, "outages": 0, "first_error": None, "last_error": None}
         return self._change(row, timedelta(0), status=ImageStatus.QUEUED, forgiven=row.image.attempts, **anew)
 
-    async def settle(self, image_id: UUID) -> None:
+    async def settle(self, image_id: UUID, attempts: int) -> None:
         row = self._seen(image_id)
-        if row and row.image.status.is_final:
+        if row and row.image.status.is_final and row.image.attempts == attempts:
             row.due = None
 
     async def revoke(self, image: Image, due_in: timedelta) -> Image | None:

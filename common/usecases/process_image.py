@@ -111,7 +111,7 @@ async def fail_image(ports: Ports, image: Image, failure: Failure, error: str | 
 async def send_dead_letter(ports: Ports, image: Image) -> None:
     """Of a failed image. Raises Unavailable where the queue is away; then nothing is settled."""
     await ports.queue.publish_dead(image)
-    await ports.images.settle(image.id)
+    await ports.images.settle(image.id, image.attempts)
     if image.failure is not None:
         DEAD_LETTERS.labels(image.failure.code).inc()
 

@@ -84,7 +84,7 @@ async def test_nothing_is_written_to_a_deleted_row(images: ImageStore, make: Mak
     assert not await write(images, deleted, deleted.attempts)
     # a claim would succeed: the lease has ended
     assert await images.claim(deleted.id, HOUR) is None
-    await images.settle(deleted.id)
+    await images.settle(deleted.id, deleted.attempts)
     [found] = await due(images, deleted=True)
     assert (found.attempts, found.outages, found.result, found.failure) == (
         deleted.attempts,
@@ -176,7 +176,9 @@ async def test_a_write_that_races_a_deletion_comes_before_it_or_not_at_all(
 @pytest.mark.parametrize("make", [completed, failed])
 async def test_settling_while_it_is_deleted_does_not_make_it_forgotten(images: ImageStore, make: Make) -> None:
     rows = [await make(images) for _ in range(ROUNDS)]
-    await asyncio.gather(*(images.settle(row.id) for row in rows), *(images.mark_deleted(row.id, None, PAST) for row in rows))
+    await asyncio.gather(
+        *(images.settle(row.id, row.attempts) for row in rows), *(images.mark_deleted(row.id, None, PAST) for row in rows)
+    )
     assert {row.id for row in await due(images, deleted=True)} == {row.id for row in rows}
 
 

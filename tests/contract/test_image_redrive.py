@@ -139,7 +139,7 @@ async def test_what_is_refused_remembers_nothing(images: ImageStore) -> None:
 async def test_a_failed_image_is_sent_again_as_if_it_had_not_been_tried(images: ImageStore) -> None:
     lost = await failed_after_outages(images)
     assert (lost.attempts, lost.outages, errors(lost)) == (3, 2, ("The first.", "The third."))
-    await images.settle(lost.id)
+    await images.settle(lost.id, lost.attempts)
 
     sent = await images.redrive(lost.id)
 
@@ -189,7 +189,7 @@ async def test_a_worker_of_an_attempt_before_it_writes_nothing(images: ImageStor
 async def test_a_dead_letter_that_is_confirmed_late_does_not_settle_what_was_sent_again(images: ImageStore) -> None:
     lost = await failed(images, PAST)
     sent = await images.redrive(lost.id)
-    await images.settle(lost.id)
+    await images.settle(lost.id, lost.attempts)
     assert await due(images) == [sent]
 
 
@@ -225,3 +225,17 @@ async def test_one_that_is_deleted_as_it_is_sent_again_is_gone(images: ImageStor
     await asyncio.gather(*(call for calls in both for call in calls))
     assert {row.id for row in await due(images, deleted=True)} == {row.id for row in rows}
     assert await due(images) == []
+
+
+async def test_a_dead_letter_that_is_confirmed_late_settles_no_later_failure(images: ImageStore) -> None:
+    # given an image that failed, was sent again, and failed again
+    first = await failed(images)
+    await images.redrive(first.id)
+    again = await images.claim(first.id, HOUR)
+    assert again is not None
+    await images.fail(again.id, again.attempts, FAILURE, PAST)
+
+    await images.settle(first.id, first.attempts)
+
+    # whose own letter is still to be sent
+    assert [row.id for row in await due(images)] == [first.id]

@@ -150,7 +150,7 @@ async def test_a_failure_stays_due_until_it_is_settled(images: ImageStore) -> No
     assert lost.version == 3
     assert await images.get(lost.id) == lost
     assert await due(images) == [lost]
-    await images.settle(lost.id)
+    await images.settle(lost.id, lost.attempts)
     assert await due(images) == []
     assert await images.make_all_due() == 0
     assert await images.get(lost.id) == lost
@@ -166,8 +166,8 @@ async def test_a_failure_is_not_due_before_its_grace(images: ImageStore) -> None
 async def test_only_final_rows_are_settled(images: ImageStore) -> None:
     new, held = await added(images, PAST), await claimed(images, PAST)
     for unfinished in (new, held):
-        await images.settle(unfinished.id)
-    await images.settle(uuid7())
+        await images.settle(unfinished.id, unfinished.attempts)
+    await images.settle(uuid7(), 1)
     assert {row.id for row in await due(images)} == {new.id, held.id}
 
 

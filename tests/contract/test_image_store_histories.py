@@ -142,9 +142,10 @@ class Histories(RuleBasedStateMachine):
         assert self.same(lambda store: store.revoke(new, due_in)) is None
         self.deleted.add(new.id)
 
-    @rule(image_id=ids)
-    def settle(self, image_id: UUID) -> None:
-        self.same(lambda store: store.settle(image_id))
+    @rule(image_id=ids, offset=off_by)
+    def settle(self, image_id: UUID, offset: int) -> None:
+        attempt = self.attempt(image_id, offset)
+        self.same(lambda store: store.settle(image_id, attempt))
 
     @rule(image_id=ids, owner=anybody, due_in=durations)
     def mark_deleted(self, image_id: UUID, owner: str | None, due_in: timedelta) -> None:

@@ -201,7 +201,8 @@ async def test_a_turn_that_was_put_off_for_far_longer_comes_at_once(upkeep: Upke
 
 async def test_the_backlog_of_nothing(images: ImageStore, upkeep: Upkeep) -> None:
     await completed(images)
-    await images.settle((await failed(images)).id)
+    settled = await failed(images)
+    await images.settle(settled.id, settled.attempts)
     nothing = dict.fromkeys((ImageStatus.UPLOADED, ImageStatus.QUEUED, ImageStatus.PROCESSING), 0)
     found = await upkeep.backlog()
     assert (found.images, found.oldest_seconds, found.overdue_seconds) == (nothing, nothing, 0.0)

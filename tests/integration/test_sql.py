@@ -101,7 +101,7 @@ async def test_a_connection_that_uvloop_knows_to_be_closed_is_an_outage(
         await store.get(image().id)
         monkeypatch.setattr(asyncpg.Connection, "prepare", written_too_late)
         with pytest.raises(expected):
-            await store.settle(image().id)  # a statement that is not prepared yet
+            await store.settle(image().id, 1)  # a statement that is not prepared yet
 
 
 async def test_a_cancelled_call_gives_its_connection_back(database: str) -> None:

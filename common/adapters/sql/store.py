@@ -147,8 +147,9 @@ class SqlImageStore(Database):
             )
         )
 
-    async def settle(self, image_id: UUID) -> None:
-        await self.execute(update(IMAGES).where(_C.id == image_id, ~_C.deleted, _C.status.in_(FINAL)).values(dispatch_after=None))
+    async def settle(self, image_id: UUID, attempts: int) -> None:
+        final = (_C.id == image_id) & (_C.attempts == attempts) & _C.status.in_(FINAL) & ~_C.deleted
+        await self.execute(update(IMAGES).where(final).values(dispatch_after=None))
 
     async def revoke(self, image: Image, due_in: timedelta) -> Image | None:
         marked = new_row(image) | {"deleted": True, "dispatch_after": self.after(due_in)}
