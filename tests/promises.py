@@ -33,8 +33,9 @@ STEP = timedelta(seconds=31)
 
 
 class Promises:
-    """`accepted`, with what was uploaded, and `deleted` were answered so; `doomed` may be deleted or not. A good picture may fail
-    only where so many of its attempts ended without its fault as `retry` allows."""
+    """`accepted`, with what was uploaded, and `deleted` were answered so; `doomed` may be deleted or not. An operator may have sent
+    any image again where `is_redriven`. A good picture may fail only where so many of its attempts ended without its fault as
+    `retry` allows."""
 
     def __init__(self, world: World, retry: RetryPolicy) -> None:
         self.world = world
@@ -42,7 +43,7 @@ class Promises:
         self.accepted: dict[UUID, bytes] = {}
         self.deleted: set[UUID] = set()
         self.doomed: set[UUID] = set()
-        self.redriven: set[UUID] = set()
+        self.is_redriven = False
         self._shown: dict[UUID, Image] = {}
 
     async def read(self, image_id: UUID) -> Image | None:
@@ -59,7 +60,7 @@ class Promises:
         return image
 
     def check_history(self) -> None:
-        for image_id, states in self.world.images.history.items():
+        for states in self.world.images.history.values():
             for before, after in pairwise(states):
                 assert after.version == before.version + 1
                 if after.deleted:
@@ -67,9 +68,12 @@ class Promises:
                 assert not before.deleted
                 assert (before.status, after.status) in TRANSITIONS
                 assert after.attempts == before.attempts + (after.status is PROCESSING)
+                if after.status is COMPLETED:
+                    assert after.result
+                    assert after.result.key == after.result_key, "completed by a worker that had lost it"
                 if before.status.is_final:
                     assert after.forgiven == before.attempts
-                    assert image_id in self.redriven
+                    assert self.is_redriven
 
     async def until_quiet(self) -> None:
         """Time passes, and what workers do is done, until nothing is left to do; readers look at everything all the time."""

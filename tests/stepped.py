@@ -32,7 +32,8 @@ class Stepped:
 
     @property
     def is_over(self) -> bool:
-        return self._task.done()
+        """What a task that was stopped has left to be done goes on after it."""
+        return self._task.done() and not self._waiting
 
     async def step(self) -> None:
         """One call takes effect."""
@@ -57,9 +58,9 @@ class Stepped:
     async def _stand_still(self) -> None:
         for _ in range(TURNS):
             await asyncio.sleep(0)
-        while not (self.is_over or self._waiting):  # noqa: ASYNC110 - any of its tasks may get there; none takes time
+        while not (self._task.done() or self._waiting):  # noqa: ASYNC110 - any of its tasks may get there; none takes time
             await asyncio.sleep(0)
-        if self.is_over and not self._task.cancelled():
+        if self._task.done() and not self._task.cancelled():
             self._task.result()
 
     async def _run(self, doing: Awaitable[object]) -> None:

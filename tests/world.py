@@ -44,6 +44,8 @@ class RecordedImageStore(FakeImageStore):
         return added
 
     def _change(self, row: Row, due_in: timedelta | None, **changes: Any) -> Image:
+        if row.image.status is ImageStatus.PROCESSING is changes.get("status"):
+            assert self._is_due(row), "taken from a worker whose lease runs"
         changed = super()._change(row, due_in, **changes)
         self.history[changed.id].append(changed)
         return changed

@@ -256,13 +256,13 @@ async def one_that_failed(life: Life) -> None:
 
 
 async def redrive(life: Life, ports: Ports) -> None:
-    life.promises.redriven.add(life.image.id)
+    life.promises.is_redriven = True
     async for _ in redrive_letters(ports, EVERYTHING):
         pass
 
 
 async def redrive_by_rows(life: Life, ports: Ports) -> None:
-    life.promises.redriven.add(life.image.id)
+    life.promises.is_redriven = True
     async for _ in redrive_images(ports, EVERYTHING):
         pass
 
