@@ -47,7 +47,8 @@ class Upload:
 
 async def submit_upload(ports: Ports, principal: Principal, upload: Upload, stale_after: timedelta) -> Image:
     """→ the image as `uploaded`. Order: object, row, message. Raises Unavailable where the object store or the database is away,
-    and then leaves nothing behind.
+    and then leaves nothing behind; but where the database is lost in the middle of the commit and cannot be asked about it either,
+    the image may be there all the same. Trying again with the same idempotency key finds it.
 
     With an idempotency key that the caller has used for the same upload: that one's image, and nothing new is stored. Raises
     IdempotencyMismatch where it was for another."""
