@@ -71,7 +71,8 @@ class Result:
 class Image:
     """One row. `width` and `height` are of the upright picture, in pixels; times are UTC.
 
-    `attempts` counts claims and is the fence: a worker's writes carry the number its claim returned; so it never goes back.
+    `attempts` counts claims and is the fence: a worker's writes carry the number its claim returned. It never goes back; sending a
+    failed image again counts as one, too.
     `forgiven` is how many of them count no more, because an operator has sent the image again since. Of the others `outages` ended
     because a service was away, which does not use up the picture's own attempts; `first_error` and `last_error` say how they ended.
     `version` grows with every change that a reader can see. `deleted`: no reader finds it; what is left of it is being removed.

@@ -64,8 +64,8 @@ class ImageStore(Protocol):
         safe: until then the row stays due."""
 
     async def redrive(self, image_id: UUID) -> Image | None:
-        """`failed` → `queued`, due now, with all its attempts before it, while the fence goes on counting. None where it is not
-        failed."""
+        """`failed` → `queued`, due now, with all its attempts before it. The fence goes on by one, so that no former
+        worker can write any more. None where it is not failed."""
 
     async def settle(self, image_id: UUID, attempts: int) -> None:
         """A row that is final since that attempt is never due again. One that was sent again meanwhile is."""

@@ -120,7 +120,8 @@ class FakeImageStore:
         if row is None or row.image.status is not ImageStatus.FAILED:
             return None
         anew: dict[str, Any] = {"failure": None, "outages": 0, "first_error": None, "last_error": None}
-        return self._change(row, timedelta(0), status=ImageStatus.QUEUED, forgiven=row.image.attempts, **anew)
+        attempts = row.image.attempts + 1
+        return self._change(row, timedelta(0), status=ImageStatus.QUEUED, attempts=attempts, forgiven=attempts, **anew)
 
     async def settle(self, image_id: UUID, attempts: int) -> None:
         row = self._seen(image_id)

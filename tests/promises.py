@@ -67,12 +67,12 @@ class Promises:
                     continue
                 assert not before.deleted
                 assert (before.status, after.status) in TRANSITIONS
-                assert after.attempts == before.attempts + (after.status is PROCESSING)
+                assert after.attempts == before.attempts + (after.status is PROCESSING or before.status.is_final)
                 if after.status is COMPLETED:
                     assert after.result
                     assert after.result.key == after.result_key, "completed by a worker that had lost it"
                 if before.status.is_final:
-                    assert after.forgiven == before.attempts
+                    assert after.forgiven == after.attempts
                     assert self.is_redriven
 
     async def until_quiet(self) -> None:

@@ -127,7 +127,8 @@ def small_disk(place: Path) -> Iterator[None]:
 @pytest.fixture
 def on_a_small_disk(tmp_path: Path) -> Iterator[Embedded]:
     with small_disk(tmp_path / "data"):
-        stack = Stack(tmp_path, QUICK, None)
+        # Where the disk was too full even for writing down that an attempt had ended, its lease has to.
+        stack = Stack(tmp_path, QUICK | {"LEASE_SECONDS": "3"}, None)
         try:
             stack.start()
             yield Embedded(stack)

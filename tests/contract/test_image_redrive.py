@@ -146,12 +146,12 @@ async def test_a_failed_image_is_sent_again_as_if_it_had_not_been_tried(images: 
     assert sent is not None
     assert (sent.status, sent.failure, sent.version) == (ImageStatus.QUEUED, None, lost.version + 1)
     # the fence goes on
-    assert (sent.attempts, sent.forgiven, sent.outages, errors(sent)) == (3, 3, 0, (None, None))
+    assert (sent.attempts, sent.forgiven, sent.outages, errors(sent)) == (4, 4, 0, (None, None))
     assert sent.updated_at >= lost.updated_at
     assert await images.get(lost.id) == sent
     assert await due(images) == [sent]
     held = await again(images, sent)
-    assert (held.attempts, held.forgiven) == (4, 3)
+    assert (held.attempts, held.forgiven) == (5, 4)
     assert held.result_keys[-1] == held.result_key
 
 
@@ -175,12 +175,12 @@ async def test_what_is_gone_or_deleted_is_not_sent_again(images: ImageStore) -> 
 async def test_a_worker_of_an_attempt_before_it_writes_nothing(images: ImageStore, write: Write) -> None:
     lost = await failed_after_outages(images)
     await images.redrive(lost.id)
-    # an attempt that had been taken over before
+    # at once, as it may have stood still since before the image failed
     sent = await images.get(lost.id)
     assert sent is not None
-    assert not await write(images, sent, lost.attempts - 1)
+    assert not await write(images, sent, lost.attempts)
     assert await images.get(lost.id) == sent
-    # and the last one, as soon as somebody else has the image
+    # nor when somebody else has the image
     held = await again(images, sent)
     assert not await write(images, held, lost.attempts)
     assert await images.get(lost.id) == held
@@ -203,7 +203,7 @@ async def test_of_concurrent_redrives_one_succeeds(images: ImageStore) -> None:
 
 async def test_it_may_fail_and_be_sent_again_any_number_of_times(images: ImageStore) -> None:
     row = await failed(images)
-    for attempts in range(1, 5):
+    for attempts in range(2, 10, 2):
         sent = await images.redrive(row.id)
         assert sent is not None
         assert (sent.attempts, sent.forgiven) == (attempts, attempts)

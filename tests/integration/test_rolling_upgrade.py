@@ -136,7 +136,7 @@ async def test_what_the_old_program_gave_up_or_deleted_the_new_one_sends_again_o
     async with opened(url) as store:
         again = await store.redrive(failed)
         assert again is not None
-        assert (again.status, again.forgiven, again.version) == (ImageStatus.QUEUED, 5, 10)
+        assert (again.status, again.forgiven, again.version) == (ImageStatus.QUEUED, 6, 10)
         assert [row.id for row in await store.take_due(10, timedelta(0), deleted=True)] == [deleted]
         assert await store.get(deleted) is None
         await store.remove(deleted)

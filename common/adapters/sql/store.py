@@ -138,7 +138,9 @@ class SqlImageStore(Database):
                 dispatch_after=self.now(),
                 failure_code=None,
                 failure_detail=None,
-                forgiven=_C.attempts,
+                # One more than there were, so that whoever had the last attempt has lost its fence.
+                attempts=_C.attempts + 1,
+                forgiven=_C.attempts + 1,
                 outages=0,
                 first_error=None,
                 first_error_at=None,
