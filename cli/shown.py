@@ -75,7 +75,7 @@ def print_table(letters: list[DeadLetter], total: int, what: str) -> None:
 def image_lines(image: Image) -> list[str]:
     """All that an operator may want to know of the row."""
     failure = f"{image.failure.code}: {image.failure.detail}" if image.failure else None
-    tried = f"{image.attempts}, of which {image.forgiven} before it was last sent again" if image.forgiven else str(image.attempts)
+    tried = f"{image.tries} since it was last sent again" if image.forgiven else str(image.tries)
     values: dict[str, object] = {
         "status": image.status,
         "failure": failure,

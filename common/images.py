@@ -104,6 +104,11 @@ class Image:
     deleted: bool = False
 
     @property
+    def tries(self) -> int:
+        """How many attempts it has had since it was uploaded or last sent again: what readers are shown as its attempts."""
+        return self.attempts - self.forgiven
+
+    @property
     def raw_key(self) -> str:
         """The upload's key in the raw bucket."""
         return str(self.id)
@@ -154,7 +159,7 @@ class RetryPolicy:
     def gives_up(self, image: Image, *, outage: bool) -> bool:
         """Whether the attempt that `image` has just had was its last; `outage` where that one ended because a service was away."""
         outages = image.outages + outage
-        return image.attempts - image.forgiven - outages >= self.max_attempts or outages >= self.max_outages
+        return image.tries - outages >= self.max_attempts or outages >= self.max_outages
 
     def delay(self, image: Image) -> timedelta:
         """How long after the attempt that `image` has just had the next one begins.
@@ -163,6 +168,6 @@ class RetryPolicy:
 
         Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
-        factor: int = 2 ** min(max(image.attempts - image.forgiven - 1, 0), 30)
+        factor: int = 2 ** min(max(image.tries - 1, 0), 30)
         ceiling = min(self.longest_delay, self.first_delay * factor)
         return ceiling * random.random()  # noqa: S311 - spreads load, guards nothing

@@ -104,7 +104,7 @@ def dead_letter_headers(image: Image) -> dict[str, str | int]:
     headers: dict[str, str | int] = {
         "x-failure-code": image.failure.code,
         "x-failure-detail": image.failure.detail,
-        "x-attempts": image.attempts,
+        "x-attempts": image.tries,
         "x-failed-at": image.updated_at.isoformat(),
     }
     for name, error in (("first", image.first_error), ("last", image.last_error)):

@@ -92,7 +92,7 @@ class ImageResource(BaseModel):
             height=image.height,
             processing=image.processing,
             priority=image.priority,
-            attempts=image.attempts,
+            attempts=image.tries,
             error=ImageFailure.of(image),
             result=ImageResult.of(image, link),
             created_at=image.created_at,
@@ -125,7 +125,7 @@ class StatusResource(BaseModel):
         return cls(
             id=image.id,
             status=image.status,
-            attempts=image.attempts,
+            attempts=image.tries,
             error=ImageFailure.of(image),
             updated_at=image.updated_at,
         )

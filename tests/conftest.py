@@ -3,13 +3,28 @@
 The addresses are the settings' own defaults, so the same environment variables point the tests elsewhere.
 """
 
+import logging
 import os
 import socket
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 
 from common.settings import Settings, load
+
+
+def log_errors_only(*_: object) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A program sets up its logging for good. Where a test calls one in this process, that would be every later test's, too."""
+    monkeypatch.setattr("cli.dead.configure_logging", log_errors_only)
+    yield
+    structlog.reset_defaults()
 
 
 def require(name: str, host: str, port: int) -> None:

@@ -59,7 +59,7 @@ async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image, line: Pr
         DISPATCHED.labels("dead-letter").inc()
         return
     if policy.retry.gives_up(image, outage=False):
-        detail = f"Processing was tried {image.attempts} times, and each time the worker stopped in the middle of it."
+        detail = f"Processing was tried {image.tries} times, and each time the worker stopped in the middle of it."
         await fail_image(ports, image, Failure(code=FailureCode.ATTEMPTS_EXHAUSTED, detail=detail))
         DISPATCHED.labels("given-up").inc()
         return

@@ -85,7 +85,7 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
         await ports.blobs.delete(Bucket.PROCESSED, image.result_key)
         return
     PROCESSED.labels("completed").inc()
-    ATTEMPTS.labels(completed.status).observe(completed.attempts)
+    ATTEMPTS.labels(completed.status).observe(completed.tries)
     await announce(ports, completed)
     log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
 
@@ -99,7 +99,7 @@ async def fail_image(ports: Ports, image: Image, failure: Failure, error: str | 
         await _drop_result_of_deleted(ports, image)
         return
     PROCESSED.labels(failure.code).inc()
-    ATTEMPTS.labels(failed.status).observe(failed.attempts)
+    ATTEMPTS.labels(failed.status).observe(failed.tries)
     await announce(ports, failed)
     log.warning("image failed", code=failure.code, detail=failure.detail, attempt=image.attempts)
     try:

@@ -41,7 +41,8 @@ def test_a_killed_or_paused_program_runs_again(system: System) -> None:
 def test_nothing_is_left_running(tmp_path: Path, servers: Servers) -> None:
     with running_system(tmp_path, servers) as system:
         programs = [*system.gateways, *system.workers]
-        renderers = system.workers[0].renderers()
+        # A worker says that it is ready before its renderer has started.
+        renderers = wait_until(system.workers[0].renderers, "the renderer")
         assert len(renderers) == 1
 
     assert not any(program.is_running() for program in programs)
