@@ -6,7 +6,7 @@ import pytest
 
 from common.adapters.keycloak.keys import EC_ALGORITHMS, MAX_RSA_BITS, MIN_RSA_BITS, RSA_ALGORITHMS
 from common.adapters.keycloak.remote import MAX_JWKS_BYTES
-from common.adapters.keycloak.tokens import LEEWAY_SECONDS, MAX_TOKEN_CHARACTERS
+from common.adapters.keycloak.tokens import LEEWAY_SECONDS, MAX_KNOWN_TOKENS, MAX_TOKEN_CHARACTERS
 from common.ports import LINK_SECONDS
 from common.settings import Settings
 from gateway.middleware import MAX_HEADER_BYTES, MAX_HEADERS
@@ -22,6 +22,7 @@ SENTENCES = [
     "`alg` is " + ", ".join(RSA_ALGORITHMS) + f" or {' or '.join(EC_ALGORITHMS)}",
     f"RSA from {MIN_RSA_BITS} to {MAX_RSA_BITS} bits",
     f"all by {LEEWAY_SECONDS} seconds of leeway",
+    f"of the last {MAX_KNOWN_TOKENS} of them that were used",
     f"every {DEFAULTS.jwks_refresh_seconds:g} seconds (`JWKS_REFRESH_SECONDS`)",
     f"at least {DEFAULTS.jwks_cooldown_seconds:g} seconds (`JWKS_COOLDOWN_SECONDS`)",
     f"over {MAX_JWKS_BYTES >> 10} KiB",

@@ -17,9 +17,13 @@ UNSENDABLE = {
 ALL_REFUSED = REFUSED | UNSENDABLE
 
 
-@pytest.fixture
-def verifier() -> KeycloakTokenVerifier:
-    return verifier_of_the_table()
+@pytest.fixture(params=["that knows no token yet", "that knows every good one"])
+async def verifier(request: pytest.FixtureRequest) -> KeycloakTokenVerifier:
+    verifier = verifier_of_the_table()
+    if "every" in request.param:
+        for token, _ in GOOD.values():
+            await verifier.verify(token)
+    return verifier
 
 
 @pytest.mark.parametrize(("token", "detail"), ALL_REFUSED.values(), ids=ALL_REFUSED.keys())

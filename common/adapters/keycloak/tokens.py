@@ -4,14 +4,20 @@ Promises that only a signature by a key of the realm's own key set counts, by an
 a token's header says can add a key or choose an algorithm outside the list. Each refusal's detail is short printable ASCII
 without quotes or backslashes, fit for a `WWW-Authenticate` header, and repeats nothing of the token.
 Does not ask Keycloak about a token: one that was revoked is good until it expires.
+
+A token that was found good is known again by its SHA-256, so that its signature is not checked with each request. What can change
+about it is looked at each time: its key, and the time. So it is refused exactly when it would be if nobody had seen it before.
 """
 
 import base64
+import hashlib
 import json
 import math
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from jose.backends.base import Key
@@ -22,23 +28,69 @@ from common.images import Principal
 
 LEEWAY_SECONDS = 10
 MAX_TOKEN_CHARACTERS = 16_384
+# Some 10 MB of them, as Keycloak makes them.
+MAX_KNOWN_TOKENS = 10_000
 
 # RFC 7515, section 7.1: three parts of base64url without padding. Python's decoder would skip over other characters.
 COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
-class KeycloakTokenVerifier:
-    """`clock` gives seconds since 1970."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Good:
+    """What made a token good, and whom it speaks for. `begins` and `expires`: seconds since 1970, without leeway."""
 
-    def __init__(self, issuer: str, client_id: str, keys: KeySource, clock: Callable[[], float] = time.time) -> None:
+    kid: str
+    algorithm: str
+    key: Key
+    begins: float
+    expires: float
+    principal: Principal
+
+
+class KeycloakTokenVerifier:
+    """`clock` gives seconds since 1970. `known_tokens`: how many good tokens are known again, those that were used last."""
+
+    def __init__(
+        self,
+        issuer: str,
+        client_id: str,
+        keys: KeySource,
+        clock: Callable[[], float] = time.time,
+        known_tokens: int = MAX_KNOWN_TOKENS,
+    ) -> None:
         self._issuer = issuer
         self._client_id = client_id
         self._keys = keys
         self._clock = clock
+        self._known_tokens = known_tokens
+        # By digest; the one that was used last is the last one.
+        self._known: OrderedDict[bytes, _Good] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthorized("The token is too large.")
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        good = self._known.pop(digest, None)
+        if good is None or not await self._is_still(good):
+            good = await self._judge(token)
+        self._known[digest] = good
+        if len(self._known) > self._known_tokens:
+            self._known.popitem(last=False)
+        return good.principal
+
+    async def check(self) -> None:
+        await self._keys.check()
+
+    async def _is_still(self, good: _Good) -> bool:
+        """Whether its key is the very one that was fetched last, and its time has neither ended nor, by a clock that was put back,
+        yet to come."""
+        keys = await self._keys.find(good.kid)
+        if keys is None or keys.get(good.algorithm) is not good.key:
+            return False
+        now = self._clock()
+        return good.begins <= now + LEEWAY_SECONDS and now < good.expires + LEEWAY_SECONDS
+
+    async def _judge(self, token: str) -> _Good:
         parts = COMPACT_JWS.fullmatch(token)
         if parts is None:
             raise Unauthorized("The token is not a signed JWT.")
@@ -47,11 +99,10 @@ class KeycloakTokenVerifier:
         if not key.verify(token[: parts.end(2)].encode(), _decode(parts[3])):
             raise Unauthorized("The signature of the token is wrong.")
         claims = _object(parts[2])
-        self._judge(header, claims)
-        return Principal(subject=_subject(claims), roles=_roles(claims))
-
-    async def check(self) -> None:
-        await self._keys.check()
+        self._judge_purpose(header, claims)
+        begins, expires = self._judge_times(claims)
+        principal = Principal(subject=_subject(claims), roles=_roles(claims))
+        return _Good(kid=header["kid"], algorithm=header["alg"], key=key, begins=begins, expires=expires, principal=principal)
 
     async def _key(self, header: dict[str, Any]) -> Key:
         """By the algorithm and the key id alone: keys and addresses that the header brings along are never looked at."""
@@ -71,7 +122,7 @@ class KeycloakTokenVerifier:
         key: Key = found[algorithm]
         return key
 
-    def _judge(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
+    def _judge_purpose(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
         if claims.get("iss") != self._issuer:
             raise Unauthorized("The token is from another issuer.")
         if not _is_access_token(header, claims):
@@ -83,16 +134,19 @@ class KeycloakTokenVerifier:
         audiences = audience if isinstance(audience, list) else [audience]
         if self._client_id not in (*audiences, claims.get("azp")):
             raise Unauthorized("The token is for another client.")
+
+    def _judge_times(self, claims: dict[str, Any]) -> tuple[float, float]:
+        """→ when the token begins to be good, and when it expires."""
         now = self._clock()
         expires = _time(claims, "exp")
         if expires is None:
             raise Unauthorized("The token has no expiry time.")
         if now >= expires + LEEWAY_SECONDS:
             raise Unauthorized("The token has expired.")
-        for name in ("nbf", "iat"):
-            begins = _time(claims, name)
-            if begins is not None and begins > now + LEEWAY_SECONDS:
-                raise Unauthorized("The token is not valid yet.")
+        begins = max(_time(claims, "nbf") or 0, _time(claims, "iat") or 0)
+        if begins > now + LEEWAY_SECONDS:
+            raise Unauthorized("The token is not valid yet.")
+        return begins, expires
 
 
 def _decode(part: str) -> bytes:
