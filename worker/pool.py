@@ -129,10 +129,12 @@ class _Children(ProcessPool):
 
     def end(self) -> None:
         """Blocks. Kills the children before the pool takes away the pipes and locks: one that was still starting would complain
-        about that on standard error, and one that hangs would be waited for."""
+        about that on standard error, and one that hangs would be waited for. One that the pool's thread is about to start, which
+        has no pid yet, is left to `join`."""
         self.stop()  # type: ignore[no-untyped-call] # pebble annotates no function that returns nothing
         for child in list(self._starter.children):
-            child.kill()
+            if child.pid is not None:
+                child.kill()
         self.join()
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ import pytest
 from common.settings import Settings
 from tests.broker import open_broker
 from tests.databases import execute
+from tests.e2e.conftest import migrate, own_services
 from tests.e2e.stack import PROGRAM, Stack, free_port
 
 
@@ -30,6 +32,14 @@ def doctor(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str,
     )
     found = [json.loads(line) for line in ended.stdout.splitlines()]
     return ended.returncode, {each["what"]: each for each in found}, ended.stdout + ended.stderr
+
+
+@pytest.fixture(scope="module")
+def migrated_environment(settings: Settings) -> Iterator[dict[str, str]]:
+    """Of its own: what other tests leave with the dead letters is worth a warning."""
+    with own_services(settings) as environment:
+        migrate(environment)
+        yield environment
 
 
 def levels(found: dict[str, dict[str, Any]]) -> dict[str, str]:

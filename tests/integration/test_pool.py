@@ -197,6 +197,17 @@ async def test_killing_a_child_leaves_its_neighbour_alone(tmp_path: Path) -> Non
         assert await _pid(tmp_path / "wait") == neighbours_pid != pid
 
 
+async def test_closing_leaves_a_child_alone_that_is_only_about_to_start(tmp_path: Path) -> None:
+    async with RenderPool(load(worker_processes=1), _obey) as pool:
+        await pool.render(tmp_path / "any", tmp_path / "target", STEPS)
+        assert pool._pool is not None
+
+        child = pool._pool._starter.Process()
+
+    assert child.pid is None
+    assert not multiprocessing.active_children()
+
+
 async def test_killing_idle_children_costs_no_picture_anything(tmp_path: Path) -> None:
     async with _open(worker_processes=2) as render:
         for round_ in range(2):

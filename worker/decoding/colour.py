@@ -35,6 +35,8 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
             return _from_sixteen_bit(picture, key)
         case "P":
             return picture.convert("RGB" if key is None else "RGBA")
+        case "L" if key is None:
+            return picture
         case "1" | "L":
             return picture.convert("L" if key is None else "LA")
         case "RGB" if key is not None:

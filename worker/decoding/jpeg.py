@@ -8,9 +8,9 @@ from common.formats import Format, Limits, orientation_in, upright_size
 from common.processing import Fit, Processing, Resize, Size
 from worker.decoding.colour import profile_in, to_srgb
 from worker.decoding.intact import Damaged
-from worker.decoding.jpeg_layout import JpegLayout, read_layout
+from worker.decoding.jpeg_layout import JpegLayout, ceil_div, read_layout
 from worker.decoding.picture import Decoded, Frame, check_limits, check_memory, check_output, turned_upright
-from worker.resampling import resampled
+from worker.resampling import Gray, resampled
 
 # By the number of components: the mode, and Pillow's raw mode. CMYK is stored inverted, as Adobe does and all others follow.
 _MODES = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}
@@ -31,10 +31,18 @@ def decode_jpeg(data: bytes, processing: Processing, limits: Limits) -> Decoded:
     resize = _leading_resize(processing)
     target = upright_size(*resize.size_after(upright), orientation) if resize else layout.size
     reduction = _reduction(layout.size, target, resize) if resize else 1
-    image = to_srgb(decode_pixels(data, layout, mode, raw_mode, reduction=reduction), profile)
-    if resize and reduction > 1:
-        left, top, right, bottom = (side / reduction for side in _part(layout.size, target, resize))
-        image = resampled(image, target, (left, top, right, bottom))
+    left, top, right, bottom = (side / reduction for side in _part(layout.size, target, resize))
+    size = ceil_div(layout.size[0], reduction), ceil_div(layout.size[1], reduction)
+    if mode == "L" and profile is None:
+        gray = Gray.blank(size)
+        decode_pixels(data, layout, gray.image, raw_mode, reduction=reduction)
+        image = gray.resampled(target, (left, top, right, bottom))
+    else:
+        image = Image.new(mode, size, None)
+        decode_pixels(data, layout, image, raw_mode, reduction=reduction)
+        image = to_srgb(image, profile)
+        if reduction > 1:
+            image = resampled(image, target, (left, top, right, bottom))
     return Decoded(kind=Format.JPEG, size=upright, frames=iter([Frame(image=turned_upright(image, orientation))]))
 
 
@@ -62,10 +70,10 @@ def _reduction(stored: Size, target: Size, resize: Resize) -> int:
     return max(step for step in (1, 2, 4, 8) if step <= max(1, scale))
 
 
-def _part(stored: Size, target: Size, resize: Resize) -> tuple[float, float, float, float]:
+def _part(stored: Size, target: Size, resize: Resize | None) -> tuple[float, float, float, float]:
     """What the result shows of the picture: all, or, where it is to be filled, the middle."""
     width, height = float(stored[0]), float(stored[1])
-    if resize.fit is Fit.FILL:
+    if resize and resize.fit is Fit.FILL:
         scale = max(target[0] / width, target[1] / height)
         width, height = min(width, target[0] / scale), min(height, target[1] / scale)
     left, top = (stored[0] - width) / 2, (stored[1] - height) / 2
@@ -73,25 +81,23 @@ def _part(stored: Size, target: Size, resize: Resize) -> tuple[float, float, flo
 
 
 def decode_pixels(
-    jpeg: bytes, layout: JpegLayout, mode: str, raw_mode: str, *, colours: str = "", reduction: int = 1
-) -> Image.Image:
-    """`colours`: what the components are, where the file is not to be asked. Raises Damaged where coded data end early.
+    jpeg: bytes, layout: JpegLayout, image: Image.Image, raw_mode: str, *, colours: str = "", reduction: int = 1
+) -> None:
+    """Draws it on that image. `colours`: what the components are, where the file is not to be asked. Raises Damaged where coded
+    data end early.
 
     libjpeg then makes up what is missing, with a warning that Pillow keeps to itself. So it gets the data stretch by stretch, each
     without the marker that ends it but with a few bytes that mean nothing: of a whole stretch it passes them over, waiting for the
     marker; in a broken one it takes them for data, and waits for more. All ones, they are the longest there is to read.
     """
-    width, height = layout.size
-    size = -(-width // reduction), -(-height // reduction)
-    image = Image.new(mode, size, None)
     if layout.is_in_several_scans:
         check_memory(layout.coefficient_bytes)
-    decoder = Image._getdecoder(mode, "jpeg", (raw_mode, colours), (reduction, 0))
-    decoder.setimage(image.im, (0, 0, *size))
+    decoder = Image._getdecoder(image.mode, "jpeg", (raw_mode, colours), (reduction, 0))
+    decoder.setimage(image.im, (0, 0, *image.size))
     feed, view, position = _Feed(decoder), memoryview(jpeg), 0
     for end in layout.stretches:
         if feed.takes(view[position:end], _PADDING):
-            return image
+            return
         # Waiting in mid-scan it may have used up everything once, by chance, but not twice running.
         if feed.rest or feed.takes(_ONE_MORE) or feed.rest:
             raise Damaged("a scan ends early")
@@ -99,7 +105,6 @@ def decode_pixels(
     # A single scan is complete before its marker comes.
     if not layout.is_in_several_scans or not feed.takes(view[position:]):
         raise Damaged("the last scan ends early")
-    return image
 
 
 class _Feed:

@@ -51,7 +51,7 @@ class JpegLayout:
     @property
     def units(self) -> Size:
         """How many of the largest units of a scan the picture has, across and down."""
-        return _ceil(self.size[0], 8 * self.most_across), _ceil(self.size[1], 8 * self.most_down)
+        return ceil_div(self.size[0], 8 * self.most_across), ceil_div(self.size[1], 8 * self.most_down)
 
     @property
     def most_across(self) -> int:
@@ -197,7 +197,7 @@ class _Reader:
 
     def _between_restarts(self, names: list[int], start: int, end: int) -> list[int]:
         found = [(match.start(), self._jpeg[match.end() - 1] & 7) for match in _RESTART.finditer(self._jpeg, start, end)]
-        wanted = _ceil(self._units_of(names), self._interval) - 1
+        wanted = ceil_div(self._units_of(names), self._interval) - 1
         if len(found) - wanted not in (0, 1) or any(number != place % 8 for place, (_, number) in enumerate(found)):
             raise Damaged("restarts are missing or out of order")
         return [self._without_fill(start, position) for position, _ in found[:wanted]] + [end]
@@ -208,8 +208,8 @@ class _Reader:
         across, down = layout.units
         if len(names) == 1:
             component = layout.components[names[0]]
-            across = _ceil(_ceil(layout.size[0] * component.across, layout.most_across), 8)
-            down = _ceil(_ceil(layout.size[1] * component.down, layout.most_down), 8)
+            across = ceil_div(ceil_div(layout.size[0] * component.across, layout.most_across), 8)
+            down = ceil_div(ceil_div(layout.size[1] * component.down, layout.most_down), 8)
         return across * down
 
     def _is_complete(self) -> bool:
@@ -224,5 +224,5 @@ class _Reader:
         return b"".join(piece[2:] for piece in pieces)
 
 
-def _ceil(number: int, step: int) -> int:
+def ceil_div(number: int, step: int) -> int:
     return -(-number // step)

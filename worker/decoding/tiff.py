@@ -169,7 +169,8 @@ def _from_jpegs(directory: Directory, layout: TiffLayout) -> Image.Image:
             or not box[3] - box[1] <= inner.size[1] <= layout.piece[1]
         ):
             raise Damaged("a strip or tile is not as large as it should be")
-        pixels = decode_pixels(jpeg, inner, mode, raw_mode, colours=colours)
+        pixels = Image.new(mode, inner.size, None)
+        decode_pixels(jpeg, inner, pixels, raw_mode, colours=colours)
         planes[plane].paste(pixels.crop((0, 0, box[2] - box[0], box[3] - box[1])), box)
     return planes[0] if len(planes) == 1 else Image.merge({3: "RGB", 4: "CMYK"}[len(planes)], planes)
 
