@@ -14,6 +14,7 @@ from aio_pika.connection import make_url
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
+from common.adapters.rabbitmq.leniency import read_whatever_comes
 from common.adapters.rabbitmq.topology import declare
 from common.errors import Unavailable, WrongConfiguration
 from common.telemetry import log
@@ -96,6 +97,7 @@ class Link:
 
 async def open_link(url: URL, name: str, time_limit_seconds: float) -> Link:
     """Connects, declares the topology, opens the channel. The console shows `name`. Raises Unavailable, WrongConfiguration."""
+    read_whatever_comes()
     connection = Connection(url, client_properties={"connection_name": name})
     try:
         with translated():
