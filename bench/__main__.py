@@ -7,6 +7,7 @@ import typer
 
 from bench import engine as engines
 from bench import installed
+from bench import pipeline as pipelines
 
 app = typer.Typer(
     help="Measure this service, and others beside it, in one run. Results go to bench-results/.",
@@ -21,7 +22,7 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="where results are writte
 def peers() -> None:
     """Install the others, each in a place of its own in the cache folder; what cannot be installed is left out."""
     failed = False
-    for peer in [*installed.PEERS, installed.REFERENCE]:
+    for peer in [*installed.PEERS, installed.REFERENCE, installed.CELERY]:
         reason = installed.install(peer)
         typer.echo(f"{peer.name}: {'installed' if reason is None else f'left out: {reason}'}")
         failed |= reason is not None
@@ -36,6 +37,17 @@ def engine(
 ) -> None:
     """CPU time, memory and quality of one picture's processing, on one thread."""
     engines.run(out, quick=quick)
+
+
+@app.command()
+def pipeline(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="one small picture, one turn each: whether it works, not how fast")
+    ] = False,
+    out: Out = Path("bench-results"),
+) -> None:
+    """CPU time of each process an image and time to completed, on the real services; the same job with Celery beside it."""
+    pipelines.run(out, quick=quick)
 
 
 if __name__ == "__main__":

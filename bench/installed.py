@@ -77,6 +77,13 @@ PEERS = [
 REFERENCE = Peer(
     "reference", [_python("reference"), str(HERE / "reference.py")], _environment_with("reference", "numpy", "pillow"), {}
 )
+# A whole system, which bench/systems.py runs.
+CELERY = Peer(
+    "celery",
+    [_python("celery")],
+    _environment_with("celery", "celery[redis]", "fastapi", "uvicorn[standard]", "python-multipart", "minio", "pillow"),
+    {},
+)
 
 
 def install(peer: Peer) -> str | None:
