@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
@@ -17,15 +17,17 @@ import httpx
 import redis
 from minio import Minio
 from minio.deleteobjects import DeleteObject
+from pydantic import SecretStr
 
 from bench.processes import listening
+from common.adapters.sql import SqlImageStore, SqlUpkeep
 from common.loopback import DIRECT
 from common.ports import Bucket
 from common.settings import Settings
 from common.wiring import migrate
 
-# The last one is the tests'.
-REDIS_NUMBERS = range(14, 0, -1)
+# Those above are the tests'.
+REDIS_NUMBERS = range(12, 0, -1)
 # What a benchmark takes at most; after it, a number that was never given back is free again.
 TAKEN_SECONDS = 3600
 TAKEN = "taken-by-benchmark"
@@ -73,7 +75,8 @@ def own_names(settings: Settings) -> Iterator[dict[str, str]]:
         _execute(postgres, f"CREATE DATABASE {name}")
         stack.callback(_execute, postgres, f"DROP DATABASE {name} WITH (FORCE)")
         stack.callback(_remove_objects, settings, own, since)
-        migrate(settings.model_copy(update={"postgres_url": type(settings.postgres_url)(own)}))
+        migrate(settings.model_copy(update={"postgres_url": SecretStr(own)}))
+        asyncio.run(_take_turn(own, timedelta(seconds=settings.sweep_interval_seconds)))
         _manage(settings, "PUT", f"vhosts/{name}")
         stack.callback(_manage, settings, "DELETE", f"vhosts/{name}")
         redis_url = stack.enter_context(_own_number(settings.redis_url.get_secret_value()))
@@ -82,6 +85,15 @@ def own_names(settings: Settings) -> Iterator[dict[str, str]]:
             "RABBITMQ_URL": urlunsplit(urlsplit(rabbitmq)._replace(path=f"/{name}")),
             "REDIS_URL": redis_url,
         }
+
+
+async def _take_turn(database: str, every: timedelta) -> None:
+    """The first worker would else begin with a sweep, through objects that are everybody's."""
+    store = SqlImageStore(database, 1, 10)
+    try:
+        await SqlUpkeep(store).take_turn("sweep", every)
+    finally:
+        await store.close()
 
 
 def _execute(url: str, statement: str) -> None:
