@@ -47,6 +47,7 @@ def become_child(parent: int, memory_bytes: int) -> None:
     _leave_the_group()
     _die_with(parent)
     keep_freed_memory()
+    _load_decoders()
     _limit_memory(memory_bytes)
 
 
@@ -74,6 +75,14 @@ def keep_freed_memory() -> None:
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, 64 << 20)
         set_option(_M_TRIM_THRESHOLD, 128 << 20)
+
+
+def _load_decoders() -> None:
+    """What they take is not the picture's. numpy's threads for linear algebra would take more than all else, and are never used."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    import kornia_rs  # noqa: F401 - for the first PNG
+
+    import worker.imaging  # noqa: F401 - for the first picture
 
 
 def _limit_memory(memory_bytes: int) -> None:

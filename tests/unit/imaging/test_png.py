@@ -1,16 +1,22 @@
 """PNG of every depth, colour type and kind of transparency; damage that is found, and damage that harms nobody."""
 
+import io
+import random
 import struct
 import tracemalloc
 import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
 from common.images import FailureCode
+from common.processing import parse
 from tests.pictures import PNG_SIGNATURE, chunk, photo, photo_png, png, raw_png, stored
-from tests.rendering import QUARTERS, corners, image, is_near, quarters, refusal
+from tests.rendering import LIMITS, QUARTERS, corners, image, is_near, quarters, refusal
+from worker.decoding import decode
 
 # First column and row of each pass of an interlaced PNG, and steps.
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -275,6 +281,31 @@ def test_an_interlaced_png_whose_pixels_end_early_is_refused(tmp_path: Path, siz
 
     # then
     assert refused.failure_code is FailureCode.CORRUPT_IMAGE
+
+
+@given(st.sampled_from([("L", 0), ("RGB", 2), ("RGBA", 6)]), st.integers(1, 40), st.integers(1, 20), st.integers(0, 99))
+@settings(max_examples=200, deadline=None)
+def test_the_common_kinds_come_to_the_pixels_that_pillow_finds(kind: tuple[str, int], width: int, height: int, seed: int) -> None:
+    # given rows of any bytes, each with any filter
+    (mode, colour_type), chance = kind, random.Random(seed)
+    rows = b"".join(bytes([chance.randrange(5)]) + chance.randbytes(width * len(mode)) for _ in range(height))
+    content = raw_png(width, height, 8, colour_type, rows)
+
+    # when
+    decoded = decode(content, parse("flip"), LIMITS)
+
+    # then
+    found = next(decoded.frames).image
+    expected = Image.open(io.BytesIO(content))
+    assert (found.mode, found.size) == (mode, expected.size)
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_what_follows_the_last_row_is_passed_over(tmp_path: Path, mode: str) -> None:
+    rows = b"".join(b"\0" + bytes([100]) * 30 * len(mode) for _ in range(11))
+    content = raw_png(30, 10, 8, {"L": 0, "RGB": 2, "RGBA": 6}[mode], rows)
+    assert image(tmp_path, content, "flip").size == (30, 10)
 
 
 def test_pixels_that_end_early_are_refused_although_every_checksum_is_right(tmp_path: Path) -> None:
