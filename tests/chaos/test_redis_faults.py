@@ -1,5 +1,6 @@
 """Redis stopped, cut off, flushed, slow, silent: reads and uploads go on in bounded time, and no reader sees a step back."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -190,3 +191,28 @@ def test_an_image_deleted_while_redis_is_away_is_not_seen_again(system: System) 
     assert system.read(f"{path}/status").status_code == 404
     assert cache_reads(system, "miss") == misses + 1
     assert system.metric(system.gateways[0], "image_processor_cache_lost_invalidations_total") == 1
+
+
+def test_an_image_deleted_before_redis_comes_back_with_what_it_had_saved_is_not_seen_again(system: System) -> None:
+    """As after a failover, too, to a replica that was behind. Nobody has asked meanwhile, and so nobody has seen it away."""
+    # given one whose final state the cache knows for minutes, and has saved
+    (image_id,) = accept_some(system, 1)
+    system.audit(within_seconds=30)
+    status_of(system, image_id)
+    data = system.servers.redis.set.state / "redis" / "data"
+    saved = shutil.copytree(data, system.folder / "saved")
+    path = f"/api/v1/images/{image_id}"
+    assert httpx.delete(system.gateways[0].url + path, headers=system.as_user(), trust_env=False).status_code == 200
+
+    # when
+    system.servers.redis.kill()
+    shutil.rmtree(data)
+    shutil.copytree(saved, data)
+    system.servers.redis.start()
+    with redis.Redis.from_url(system.servers.redis.url) as client:
+        assert b'"completed"' in client.get(f"image:{image_id}")
+
+    # then
+    misses = cache_reads(system, "miss")
+    assert system.read(f"{path}/status").status_code == 404
+    assert cache_reads(system, "miss") == misses + 1

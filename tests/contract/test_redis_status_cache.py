@@ -288,6 +288,33 @@ async def test_a_permit_from_before_redis_was_away_makes_no_entry_that_is_believ
             assert await known(cache, put.id) is None
 
 
+@pytest.fixture
+async def account(redis_url: str) -> AsyncIterator[str]:
+    """That may do all but ask who the server is."""
+    async with Redis.from_url(redis_url) as redis:
+        await redis.execute_command("ACL", "SETUSER", "incurious", "on", ">secret", "~*", "&*", "+@all", "-info")  # type: ignore[no-untyped-call]  # the SDK's gap
+        yield "incurious:secret"
+        await redis.execute_command("ACL", "DELUSER", "incurious")  # type: ignore[no-untyped-call]  # the SDK's gap
+
+
+async def test_an_account_that_may_not_ask_who_the_server_is_believes_nothing_from_before_a_new_connection(
+    account: str, to_redis: Handler
+) -> None:
+    put = image()
+    async with Server(to_redis) as server, linked_cache(f"redis://{account}@{server.address}/0") as cache:
+        await remember(cache, put)
+        assert await known(cache, put.id) == put
+
+        await server.cut()
+
+        async def is_forgotten() -> bool:
+            return await known(cache, put.id) is None
+
+        await eventually(is_forgotten, "the new connection")
+        await remember(cache, put)
+        assert await known(cache, put.id) == put
+
+
 @pytest.mark.parametrize("url", ["redis://host:port/0", "redis://:secret@host:99999/0", "http://host"])
 def test_an_address_that_is_none_is_named_without_its_password(url: str) -> None:
     with pytest.raises(WrongConfiguration, match="REDIS_URL") as raised:

@@ -2,7 +2,7 @@
 somebody has missed. `at` is when that permit was given, in the image that was put with it, too: the image was read later than that.
 
 While Redis cannot be reached invalidations are lost, and one that is restarted may have forgotten its last ones. So a process that
-has lost sight of it believes nothing, when it is back, that is of an earlier time.
+has lost sight of it, or finds another one in its place, believes nothing from then on that is of an earlier time.
 
 An entry that cannot be decoded, of an older program or anybody's, counts as none. Programs that know no permits take what they do
 not know for a miss, and obey the versions; so both kinds can share a Redis during an upgrade.
@@ -77,17 +77,24 @@ class RedisStatusCache:
         self._believed_since, self._failures = "0", 0
 
     async def get(self, image_id: UUID) -> Image | Miss:
-        failures = self._link.failures
-        believed_since = self._believed_since if failures == self._failures else NEVER
-        arguments: Arguments = [secrets.token_hex(8), PERMITTED_SECONDS * 1000, believed_since]
-        entry, now = await self._link.call(SERVICE, lambda: self._get([_key(image_id)], arguments))
-        if failures > self._failures:
-            self._believed_since, self._failures = now, failures
+        while True:
+            failures = self._link.failures
+            entry, now = await self._entry(image_id, self._believed_since if failures == self._failures else NEVER)
+            if failures > self._failures:
+                self._believed_since, self._failures = now, failures
+            # Else this very answer may be of another server.
+            if failures == self._link.failures:
+                break
         try:
             return IMAGE.validate_json(entry)
         except ValidationError:
             # An image that this program cannot read gives no permit: nobody puts anything until it expires.
             return Miss(json.loads(entry).get("permit", ""))
+
+    async def _entry(self, image_id: UUID, believed_since: str) -> tuple[str, str]:
+        arguments: Arguments = [secrets.token_hex(8), PERMITTED_SECONDS * 1000, believed_since]
+        entry, now = await self._link.call(SERVICE, lambda: self._get([_key(image_id)], arguments))
+        return entry, now
 
     async def put(self, image: Image, permit: str) -> None:
         life, marker_life = lifetime_seconds(image) * 1000, INVALIDATED_SECONDS * 1000

@@ -3,9 +3,14 @@
 Each call is one round trip with a short time limit and is never tried twice. After a failure calls fail at once for a second, then
 one of them tries, so that nobody is slowed down by a time-out each while Redis is away. What shares a link shares what one of its
 users has found out.
+
+A kept connection that died is replaced without a failure. Where another server answers then, one that was started again or a
+replica, that counts as a failure all the same: what it knows may be what was true some time ago.
 """
 
 import asyncio
+import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -13,7 +18,7 @@ from typing import TypeVar
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common.errors import Unavailable, WrongConfiguration
@@ -25,6 +30,8 @@ PAUSE_SECONDS = 1.0
 # Failures of the connection, as against an error that Redis answered with. OSError includes TimeoutError. uvloop has a RuntimeError
 # for writing to a connection that was closed a moment ago, of which the SDK has not heard yet.
 AWAY = (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError)
+# Every start of a server has another.
+RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
 @contextmanager
@@ -41,8 +48,9 @@ class RedisLink:
     def __init__(self, url: str, timeout_seconds: float) -> None:
         """Raises WrongConfiguration. Connects with the first call."""
         self.timeout_seconds = timeout_seconds
-        # Calls that were tried and failed, whatever became of them at the other end.
+        # Calls that were tried and failed, whatever became of them at the other end; and servers that took another's place.
         self.failures = 0
+        self._run_id: bytes | None = None
         try:
             self._pool = BlockingConnectionPool.from_url(
                 url,
@@ -53,6 +61,7 @@ class RedisLink:
                 socket_timeout=timeout_seconds,
                 # With version 3 the SDK listens for maintenance notices, and no longer notices that a kept connection is dead.
                 protocol=2,
+                redis_connect_func=self._meet,
             )
         except ValueError:
             # Its text could hold the password.
@@ -69,6 +78,19 @@ class RedisLink:
         """One beside the pool, not connected yet, that whoever asks for it has to disconnect."""
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # the SDK's gap
         return connection
+
+    async def _meet(self, connection: AbstractConnection) -> None:
+        """Who is it, at the other end of a new connection? Where this account may not ask, it counts as another each time."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        try:
+            found = RUN_ID.search(await connection.read_response())
+        except ResponseError:
+            found = None
+        run_id = found[1] if found else secrets.token_bytes()
+        if self._run_id not in (None, run_id):
+            self.failures += 1
+        self._run_id = run_id
 
     async def call(self, service: str, command: Callable[[], Awaitable[T]]) -> T:
         """Raises Unavailable."""
