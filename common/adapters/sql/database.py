@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Executable, Table, func, literal
+from sqlalchemy import ColumnElement, CursorResult, Executable, Interval, Table, bindparam, func, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,9 +33,9 @@ class Database:
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         return (postgresql.insert if self._has_clock else sqlite.insert)(table)
 
-    async def execute(self, statement: Executable) -> CursorResult[Any]:
+    async def execute(self, statement: Executable, parameters: dict[str, Any] | None = None) -> CursorResult[Any]:
         async with self.connected() as connection:
-            return await connection.execute(statement)
+            return await connection.execute(statement, parameters)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -51,7 +51,19 @@ class Database:
         return literal(datetime.now(UTC) + duration, UtcDateTime())
 
     def now(self) -> ColumnElement[datetime]:
-        return self.after(timedelta(0))
+        """Of when the statement is executed."""
+        if self._has_clock:
+            return func.now()
+        return bindparam(None, type_=UtcDateTime(), callable_=lambda: datetime.now(UTC))
+
+    def due(self) -> ColumnElement[datetime]:
+        """For a statement that is made once: the parameter `due_in` of its execution, as `due_in` makes it, from then on."""
+        if self._has_clock:
+            return func.now() + bindparam("due_in", type_=Interval())
+        return bindparam("due_in", type_=UtcDateTime())
+
+    def due_in(self, duration: timedelta) -> timedelta | datetime:
+        return duration if self._has_clock else datetime.now(UTC) + duration
 
 
 def marked_deleted(database: Database, due_in: timedelta) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The ImageStore: a method is one statement in its own transaction, or a few in one.
 
-The clock is PostgreSQL's, or this process's for SQLite.
+The clock is PostgreSQL's, or this process's for SQLite. What is executed for every image is put together once: doing that takes
+longer than all else that executing it takes of this process.
 Does not make or change the table: see migrate.py.
 """
 
@@ -10,9 +11,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Executable,
     Update,
+    bindparam,
     case,
     delete,
     insert,
@@ -30,18 +33,28 @@ from common.errors import IdempotencyMismatch, NotMigrated
 from common.images import FINAL, Failure, IdempotencyKey, Image, ImageStatus, Result
 
 _C = IMAGES.c
+# Parameters of statements that are made once.
+_ID, _ATTEMPT = bindparam("of_image", type_=_C.id.type), bindparam("of_attempt", type_=_C.attempts.type)
 LEASE_ENDED = "The worker fell silent in the middle of it."
 
 
 class SqlImageStore(Database):
+    def __init__(self, url: str, pool_size: int, time_limit_seconds: float) -> None:
+        super().__init__(url, pool_size, time_limit_seconds)
+        self._add = insert(IMAGES).values(dispatch_after=self.due())
+        self._get = select(IMAGES).where(_C.id == _ID, ~_C.deleted)
+        self._mark_queued = self._marking_queued().returning(IMAGES)
+        self._claim = self._claiming().returning(IMAGES)
+        self._complete = self._completing().returning(IMAGES)
+
     async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
-        row = insert(IMAGES).values(**new_row(image), dispatch_after=self.after(due_in))
+        row = new_row(image) | {"due_in": self.due_in(due_in)}
         if key is None:
-            await self.execute(row)
+            await self.execute(self._add, row)
             return image
         async with self.transaction() as connection:
             if (await connection.execute(self._taking(key, image))).one_or_none() is not None:
-                await connection.execute(row)
+                await connection.execute(self._add, row)
                 return image
             # The statement above has locked the key, so that its image is there: no deletion gets past that.
             used = select(KEYS.c.fingerprint, IMAGES).join(IMAGES, _C.id == KEYS.c.image_id)
@@ -52,8 +65,7 @@ class SqlImageStore(Database):
         return to_image(first)
 
     async def get(self, image_id: UUID) -> Image | None:
-        row = (await self.execute(select(IMAGES).where(_C.id == image_id, ~_C.deleted))).mappings().one_or_none()
-        return to_image(row) if row is not None else None
+        return await self._one(self._get, {"of_image": image_id})
 
     async def page(self, *, owner: str | None, status: ImageStatus | None, before: UUID | None, limit: int) -> Sequence[Image]:
         wanted = select(IMAGES).where(~_C.deleted).order_by(_C.id.desc()).limit(limit)
@@ -68,42 +80,28 @@ class SqlImageStore(Database):
         return [to_image(row) for row in (await self.execute(wanted)).mappings()]
 
     async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
-        return await self._changed(
-            _fenced(image_id, attempts)
-            .where(_C.status.in_((ImageStatus.UPLOADED, ImageStatus.QUEUED)))
-            .values(**self._queued_where(_C.status == ImageStatus.UPLOADED), dispatch_after=self.after(due_in))
-        )
+        of_attempt = {"of_image": image_id, "of_attempt": attempts}
+        return await self._one(self._mark_queued, of_attempt | {"due_in": self.due_in(due_in)})
 
     async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
-        lease_ended = (_C.status == ImageStatus.PROCESSING) & (_C.dispatch_after <= self.now())
-        return await self._changed(
-            update(IMAGES)
-            .where(_C.id == image_id, ~_C.deleted, or_(_C.status.in_((ImageStatus.UPLOADED, ImageStatus.QUEUED)), lease_ended))
-            .values(
-                **self._now_in(ImageStatus.PROCESSING),
-                **self._error_where(_C.status == ImageStatus.PROCESSING, LEASE_ENDED),
-                attempts=_C.attempts + 1,
-                dispatch_after=self.after(lease),
-            )
-        )
+        return await self._one(self._claim, {"of_image": image_id, "due_in": self.due_in(lease)})
 
     async def renew(self, image_id: UUID, attempts: int, lease: timedelta) -> bool:
         return await self._changed(_fenced(image_id, attempts).values(dispatch_after=self.after(lease))) is not None
 
     async def complete(self, image_id: UUID, attempts: int, result: Result) -> Image | None:
-        completed = self._now_in(ImageStatus.COMPLETED)
-        return await self._changed(
-            _fenced(image_id, attempts).values(
-                **completed,
-                completed_at=completed["updated_at"],
-                dispatch_after=None,
-                result_key=result.key,
-                result_content_type=result.content_type,
-                result_size_bytes=result.size_bytes,
-                result_sha256=result.sha256,
-                result_width=result.width,
-                result_height=result.height,
-            )
+        return await self._one(
+            self._complete,
+            {
+                "of_image": image_id,
+                "of_attempt": attempts,
+                "result_key": result.key,
+                "result_content_type": result.content_type,
+                "result_size_bytes": result.size_bytes,
+                "result_sha256": result.sha256,
+                "result_width": result.width,
+                "result_height": result.height,
+            },
         )
 
     async def retry(self, image_id: UUID, attempts: int, due_in: timedelta, error: str, *, outage: bool) -> Image | None:
@@ -224,8 +222,36 @@ class SqlImageStore(Database):
             .returning(KEYS.c.image_id)
         )
 
+    def _marking_queued(self) -> Update:
+        return (
+            _fenced(_ID, _ATTEMPT)
+            .where(or_(_C.status == ImageStatus.UPLOADED, _C.status == ImageStatus.QUEUED))
+            .values(**self._queued_where(_C.status == ImageStatus.UPLOADED), dispatch_after=self.due())
+        )
+
+    def _claiming(self) -> Update:
+        lease_ended = (_C.status == ImageStatus.PROCESSING) & (_C.dispatch_after <= self.now())
+        return (
+            update(IMAGES)
+            .where(_C.id == _ID, ~_C.deleted, or_(_C.status == ImageStatus.UPLOADED, _C.status == ImageStatus.QUEUED, lease_ended))
+            .values(
+                **self._now_in(ImageStatus.PROCESSING),
+                **self._error_where(_C.status == ImageStatus.PROCESSING, LEASE_ENDED),
+                attempts=_C.attempts + 1,
+                dispatch_after=self.due(),
+            )
+        )
+
+    def _completing(self) -> Update:
+        """Its parameters give the columns of the result."""
+        completed = self._now_in(ImageStatus.COMPLETED)
+        return _fenced(_ID, _ATTEMPT).values(**completed, completed_at=completed["updated_at"], dispatch_after=None)
+
     async def _changed(self, statement: Update) -> Image | None:
-        row = (await self.execute(statement.returning(IMAGES))).mappings().one_or_none()
+        return await self._one(statement.returning(IMAGES))
+
+    async def _one(self, statement: Executable, parameters: dict[str, Any] | None = None) -> Image | None:
+        row = (await self.execute(statement, parameters)).mappings().one_or_none()
         return to_image(row) if row is not None else None
 
     def _now_in(self, status: ImageStatus) -> dict[str, Any]:
@@ -251,5 +277,6 @@ class SqlImageStore(Database):
         }
 
 
-def _fenced(image_id: UUID, attempts: int) -> Update:
-    return update(IMAGES).where(_C.id == image_id, _C.attempts == attempts, _C.status.not_in(FINAL), ~_C.deleted)
+def _fenced(image_id: UUID | BindParameter[UUID], attempts: int | BindParameter[int]) -> Update:
+    is_final = or_(*(_C.status == status for status in FINAL))
+    return update(IMAGES).where(_C.id == image_id, _C.attempts == attempts, ~is_final, ~_C.deleted)
