@@ -22,7 +22,7 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="where results are writte
 def peers() -> None:
     """Install the others, each in a place of its own in the cache folder; what cannot be installed is left out."""
     failed = False
-    for peer in [*installed.PEERS, installed.REFERENCE, installed.CELERY]:
+    for peer in [*installed.PEERS, installed.REFERENCE, installed.CELERY, installed.PLOT]:
         reason = installed.install(peer)
         typer.echo(f"{peer.name}: {'installed' if reason is None else f'left out: {reason}'}")
         failed |= reason is not None
@@ -48,6 +48,15 @@ def pipeline(
 ) -> None:
     """CPU time of each process an image and time to completed, on the real services; the same job with Celery beside it."""
     pipelines.run(out, quick=quick)
+
+
+@app.command()
+def steps(
+    quick: Annotated[bool, typer.Option("--quick", help="small pictures, one turn each: whether it works, not how fast")] = False,
+    out: Out = Path("bench-results"),
+) -> None:
+    """CPU time of other steps than the default ones, beside libvips."""
+    engines.run_steps(out, quick=quick)
 
 
 if __name__ == "__main__":

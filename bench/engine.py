@@ -1,4 +1,4 @@
-"""What one picture costs, on one thread: decode, reduce to 800 wide, gray, JPEG of quality 85.
+"""What one picture costs, on one thread: by default decode, reduce to 800 wide, gray, JPEG of quality 85.
 
 Every contender is a process of its own that does the work over and over and reports its own CPU time. They take turns, so that what
 else the machine does meets all of them; the figures are medians over all turns, and the ratios are of medians of one run.
@@ -22,6 +22,22 @@ from bench.results import write_results
 from tests.pictures import jpeg, photo, png
 
 ROUNDS, SECONDS_PER_TURN = 5, 1.0
+STEPS_ROUNDS, SECONDS_PER_STEPS_TURN = 3, 0.6
+DEFAULT = "resize:800|grayscale"
+# What libvips has an equivalent of.
+STEPS = [
+    *("resize:800", "resize:320", "resize:320|grayscale", "resize:1600", "resize:1600|grayscale", "resize:400x400:fill"),
+    *("resize:800|blur:2", "resize:800|sharpen:1", "resize:800|rotate:90", "grayscale"),
+]
+
+
+@dataclass(frozen=True)
+class Task:
+    """`label`: what is told apart in the table."""
+
+    label: str
+    picture: Path
+    steps: str = DEFAULT
 
 
 @dataclass
@@ -78,16 +94,19 @@ def run(out: Path, *, quick: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         pictures = make_pictures(folder, quick=quick)
-        found, versions = _take_turns(console, peers, pictures, folder, rounds=1 if quick else ROUNDS)
+        tasks = [Task(name, path) for name, path in pictures.items()]
+        turns = Turns(folder, SECONDS_PER_TURN)
+        turns.take(console, [(peer, task) for task in tasks for peer in peers], rounds=1 if quick else ROUNDS)
         if REFERENCE.is_installed:
-            _judge(peers, pictures, folder, found)
+            _judge(peers, pictures, folder, turns.found)
+    found = turns.found
     for picture in pictures:
         console.print(_table(picture, [(peer.name, found[peer.name, picture]) for peer in peers if (peer.name, picture) in found]))
     rows = [
         {
             "picture": picture,
             "contender": name,
-            "version": versions[name],
+            "version": turns.versions[name],
             "cpu_ms": measured.cpu,
             "wall_ms": measured.wall,
             "rss_bytes": measured.rss_bytes,
@@ -99,31 +118,66 @@ def run(out: Path, *, quick: bool) -> None:
     console.print(f"Written: {write_results(out, 'engine', rows, x='picture', y='cpu_ms', by='contender')}")
 
 
-def _take_turns(
-    console: Console, peers: list[Peer], pictures: dict[str, Path], folder: Path, rounds: int
-) -> tuple[dict[tuple[str, str], Measured], dict[str, str]]:
-    pairs = [(peer, picture) for picture, path in pictures.items() for peer in peers if path.suffix in peer.reads]
-    found = {(peer.name, picture): Measured() for peer, picture in pairs}
-    counts: dict[tuple[str, str], int] = {}
-    versions: dict[str, str] = {}
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("engine", total=rounds * len(pairs))
-        for _ in range(rounds):
-            for peer, picture in pairs:
-                progress.update(task, description=f"{picture} {peer.name}")
-                key = (peer.name, picture)
-                result = folder / f"{peer.name}-{picture}.jpg"
-                said = json.loads(installed.run(peer, pictures[picture], result, counts.get(key, 3)))
-                versions[peer.name] = said["version"]
-                # So many that a turn takes about a second, whoever's it is.
-                counts[key] = max(3, min(200, round(SECONDS_PER_TURN * 1000 / max(1.0, statistics.median(said["wall_ms"])))))
-                measured = found[key]
-                measured.cpu_ms += said["cpu_ms"]
-                measured.wall_ms += said["wall_ms"]
-                measured.rss_bytes = max(measured.rss_bytes, said["rss_bytes"])
-                progress.advance(task)
-    return found, versions
+def run_steps(out: Path, *, quick: bool) -> None:
+    """Other steps than the default ones, beside libvips."""
+    console = Console()
+    libvips = next(peer for peer in PEERS if peer.name == "libvips")
+    peers = [OURS, *([libvips] if libvips.is_installed else [])]
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        pictures = {name: path for name, path in make_pictures(Path(name), quick=quick).items() if path.suffix == ".jpg"}
+        turns = Turns(Path(name), SECONDS_PER_STEPS_TURN)
+        tasks = {(picture, steps): Task(f"{picture} {steps}", path, steps) for steps in STEPS for picture, path in pictures.items()}
+        turns.take(console, [(peer, task) for task in tasks.values() for peer in peers], rounds=1 if quick else STEPS_ROUNDS)
+    rows = [
+        {"steps": steps, "picture": picture, "contender": peer.name, "version": turns.versions[peer.name], "cpu_ms": measured.cpu}
+        for (picture, steps), task in tasks.items()
+        for peer in peers
+        for measured in [turns.found[peer.name, task.label]]
+    ]
+    table = Table(title="CPU ms, and libvips' as a multiple", title_justify="left")
+    for column in ("steps", *pictures):
+        table.add_column(column, justify="left" if column == "steps" else "right")
+    for steps in STEPS:
+        cells = []
+        for picture in pictures:
+            mine, *theirs = [turns.found[peer.name, tasks[picture, steps].label].cpu for peer in peers]
+            cells.append(" ".join([f"{mine:.1f}", *(f"× {other / mine:.2f}" for other in theirs)]))
+        table.add_row(steps, *cells)
+    console.print(table)
+    console.print(f"Written: {write_results(out, 'steps', rows, x='steps', y='cpu_ms', by='contender')}")
+
+
+class Turns:
+    """`found` and `versions` grow with each turn."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self._folder, self._seconds = folder, seconds
+        self._counts: dict[tuple[str, str], int] = {}
+        self.found: dict[tuple[str, str], Measured] = {}
+        self.versions: dict[str, str] = {}
+
+    def take(self, console: Console, pairs: list[tuple[Peer, Task]], rounds: int) -> None:
+        pairs = [(peer, task) for peer, task in pairs if task.picture.suffix in peer.reads]
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task("engine", total=rounds * len(pairs))
+            for peer, task in pairs * rounds:
+                progress.update(bar, description=f"{task.label} {peer.name}")
+                self._take_one(peer, task)
+                progress.advance(bar)
+
+    def _take_one(self, peer: Peer, task: Task) -> None:
+        key = (peer.name, task.label)
+        said = json.loads(
+            installed.run(peer, task.picture, self._folder / f"{peer.name}.jpg", self._counts.get(key, 3), task.steps)
+        )
+        self.versions[peer.name] = said["version"]
+        # So many that a turn takes about as long, whoever's it is.
+        self._counts[key] = max(3, min(200, round(self._seconds * 1000 / max(1.0, statistics.median(said["wall_ms"])))))
+        measured = self.found.setdefault(key, Measured())
+        measured.cpu_ms += said["cpu_ms"]
+        measured.wall_ms += said["wall_ms"]
+        measured.rss_bytes = max(measured.rss_bytes, said["rss_bytes"])
 
 
 def _judge(peers: list[Peer], pictures: dict[str, Path], folder: Path, found: dict[tuple[str, str], Measured]) -> None:
@@ -133,7 +187,7 @@ def _judge(peers: list[Peer], pictures: dict[str, Path], folder: Path, found: di
         for peer in peers:
             if (peer.name, picture) in found and peer.name != "floor":
                 result = folder / f"{peer.name}-{picture}.png"
-                installed.run(peer, path, result, 1)
+                installed.run(peer, path, result, 1, DEFAULT)
                 names[result.name] = peer.name
         decibels = json.loads(installed.run(REFERENCE, path, *(folder / name for name in names)))
         for name, peer_name in names.items():

@@ -16,7 +16,8 @@ HOME = Path(os.environ.get("IMAGE_PROCESSOR_CACHE") or CACHES / "image-processor
 
 @dataclass(frozen=True)
 class Peer:
-    """`command`: what PICTURE RESULT COUNT are appended to. `reads`: the suffixes it can."""
+    """`command`: what PICTURE RESULT COUNT STEPS are appended to; most know the default steps alone. `reads`: the suffixes it
+    knows."""
 
     name: str
     command: list[str]
@@ -77,6 +78,7 @@ PEERS = [
 REFERENCE = Peer(
     "reference", [_python("reference"), str(HERE / "reference.py")], _environment_with("reference", "numpy", "pillow"), {}
 )
+PLOT = Peer("plot", [_python("plot"), str(HERE / "plot.py")], _environment_with("plot", "matplotlib"), {})
 # A whole system, which bench/systems.py runs.
 CELERY = Peer(
     "celery",

@@ -78,7 +78,7 @@ static void work(const char *picture, const char *result) {
 }
 
 int main(int arguments, char **argument) {
-  if (arguments != 4) { fprintf(stderr, "usage: floor PICTURE RESULT COUNT\n"); return 2; }
+  if (arguments < 4) { fprintf(stderr, "usage: floor PICTURE RESULT COUNT\n"); return 2; }
   int count = atoi(argument[3]);
   double *cpu = malloc(sizeof(double) * count), *wall = malloc(sizeof(double) * count);
   work(argument[1], argument[2]);

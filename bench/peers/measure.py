@@ -1,4 +1,4 @@
-"""How every peer in Python is measured: PROGRAM PICTURE RESULT COUNT → one JSON line. No dependencies."""
+"""How every peer in Python is measured: PROGRAM PICTURE RESULT COUNT STEPS → one JSON line. No dependencies."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PICTURE, RESULT, COUNT = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+PICTURE, RESULT, COUNT, STEPS = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 
 
 def measured(work: Callable[[], object], version: str) -> None:

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from measure import PICTURE, RESULT, measured
+from measure import PICTURE, RESULT, STEPS, measured
 
 from common.formats import Limits
 from worker.child import keep_freed_memory
@@ -13,7 +13,7 @@ FORMAT = {".jpg": "jpeg", ".png": "png"}[RESULT.suffix]
 
 
 def work() -> None:
-    render_file(PICTURE, RESULT, f"resize:800|grayscale|format:{FORMAT}", LIMITS)
+    render_file(PICTURE, RESULT, f"{STEPS}|format:{FORMAT}", LIMITS)
 
 
 keep_freed_memory()
