@@ -1,0 +1,47 @@
+"""`scripts/bench`, as a smoke test: that it works, not how fast anything is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def bench(folder: Path, *arguments: str) -> tuple[str, list[dict[str, Any]]]:
+    """→ what it printed, and the rows that it wrote. No peer is installed."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments, "--out", str(folder)],
+        env=os.environ | {"IMAGE_PROCESSOR_CACHE": str(folder / "cache"), "COLUMNS": "120"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout, json.loads((folder / f"{arguments[0]}.json").read_text(encoding="utf-8"))["rows"]
+
+
+def test_the_engine(tmp_path: Path) -> None:
+    said, rows = bench(tmp_path, "engine", "--quick")
+
+    assert "floor is not installed; scripts/bench peers installs it" in said
+    assert [(row["picture"], row["contender"], row["ratio"]) for row in rows] == [
+        ("640x480.jpg", "ours", 1),
+        ("640x480.png", "ours", 1),
+        ("640x480.webp", "ours", 1),
+    ]
+    for row in rows:
+        assert row["cpu_ms"] > 0
+        assert row["rss_bytes"] > 1_000_000
+        assert f"{row['cpu_ms']:.1f}" in said
+
+
+def test_other_steps(tmp_path: Path) -> None:
+    _, rows = bench(tmp_path, "steps", "--quick")
+
+    assert {row["steps"] for row in rows} > {"resize:800", "grayscale", "resize:400x400:fill"}
+    assert all(row["cpu_ms"] > 0 for row in rows)
