@@ -1,7 +1,8 @@
 """The steps on pixels: a function for each name in common.processing.STEPS, and named like it.
 
-A function gets the picture (mode L, LA, RGB or RGBA), its step and the size that must come out, and returns a new picture. Alpha
-stays: whatever mixes pixels weighs their colours by it, so that what is transparent casts no halo.
+A function gets the picture (mode L, LA, RGB or RGBA), its step and the size that must come out, and returns another picture, or,
+where there is nothing to do, the same. Alpha stays: whatever mixes pixels weighs their colours by it, so that what is transparent
+casts no halo.
 """
 
 from collections.abc import Callable
@@ -61,7 +62,8 @@ def crop(image: Image.Image, step: Crop, size: Size) -> Image.Image:
 @_is_a_step
 def grayscale(image: Image.Image, step: Filter, size: Size) -> Image.Image:
     """BT.601 luma of the sRGB values, as Pillow converts."""
-    return image.convert("LA" if image.mode.endswith("A") else "L")
+    mode = "LA" if image.mode.endswith("A") else "L"
+    return image if image.mode == mode else image.convert(mode)
 
 
 @_is_a_step
