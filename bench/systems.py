@@ -1,14 +1,14 @@
 """Two systems that do the same job, this service and one of Celery, as clients meet them: send a picture, know when it is done.
 
-Both have a gateway and workers of one picture at a time each, on names of their own on the same services. This service's clients
-are told by one read that waits for the final state. Celery's gateway has no such thing; so that nobody's polling is measured, its
-clients are told by what the result backend publishes, and then read the state once, as well.
+Both have a gateway and workers of one picture at a time each, on names of their own on the same services. So that nobody's way of
+waiting is measured, clients of both learn that an image is final from what its worker publishes in Redis, where it does that
+anyway; then they ask the gateway for its state, once.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,22 +20,83 @@ from redis.asyncio import Redis
 from bench import installed, processes
 from bench.running import Running, cpu_seconds_by_process, running, stopped_by_signals
 from bench.services import own_names, server_processes
+from common.adapters.redis.notifier import CHANNEL
 from common.loopback import DIRECT
 from common.settings import Settings, load
 from tests.e2e.stack import Process, free_port
 from tests.polling import wait_until
 
 WAIT_SECONDS = 30
-META = "celery-task-meta-"
 
 
-class Clients(Protocol):
+@dataclass(frozen=True)
+class Api:
+    """Paths of the gateway, `state` with a place for the id; the pattern of the channels on which finals are published, with the id
+    in the channel's name behind `prefix`, or in the message where that is empty; what the state of a processed image is called."""
+
+    upload: str
+    state: str
+    channels: str
+    prefix: str
+    done: str
+
+
+OURS = Api("/api/v1/upload", "/api/v1/images/{}/status", CHANNEL, "", "completed")
+CELERY = Api("/upload", "/images/{}", "celery-task-meta-*", "celery-task-meta-", "SUCCESS")
+
+
+class Clients:
     """Any number of them, in one event loop."""
+
+    def __init__(self, api: Api, http: httpx.AsyncClient) -> None:
+        self._api = api
+        self._http = http
+        self._finals: dict[str, asyncio.Future[None]] = {}
 
     async def upload(self, picture: bytes) -> str:
         """→ the image's id, once it is accepted."""
+        answer = await self._http.post(self._api.upload, files={"image": ("photo.jpg", picture, "image/jpeg")})
+        return str(answer.raise_for_status().json()["id"])
 
-    async def completed(self, image_id: str) -> None: ...
+    async def completed(self, image_id: str) -> None:
+        """Returns when it is, by the gateway's word. Raises where it has failed, or takes too long."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self._final(image_id)
+        del self._finals[image_id]
+        state = (await self._http.get(self._api.state.format(image_id))).raise_for_status().json()["status"]
+        if state != self._api.done:
+            raise RuntimeError(f"an image is {state} when it should be {self._api.done}")
+
+    async def listen(self, redis: Redis, listening: asyncio.Event) -> None:
+        async with redis.pubsub() as messages:
+            await messages.psubscribe(self._api.channels)
+            async for message in messages.listen():
+                if message["type"] == "psubscribe":
+                    listening.set()
+                    continue
+                told = message["channel"].removeprefix(self._api.prefix.encode()) if self._api.prefix else message["data"]
+                final = self._final(told.decode())
+                if not final.done():
+                    final.set_result(None)
+
+    def _final(self, image_id: str) -> asyncio.Future[None]:
+        """It may be known before anybody waits."""
+        return self._finals.setdefault(image_id, asyncio.get_running_loop().create_future())
+
+
+@asynccontextmanager
+async def _clients(api: Api, url: str, headers: dict[str, str], redis_url: str) -> AsyncIterator[Clients]:
+    mounts: dict[str, httpx.AsyncBaseTransport | None] = dict.fromkeys(DIRECT)
+    http = httpx.AsyncClient(base_url=url, headers=headers, timeout=2 * WAIT_SECONDS, mounts=mounts)
+    async with http, Redis.from_url(redis_url, protocol=2) as redis:
+        clients, listening = Clients(api, http), asyncio.Event()
+        task = asyncio.create_task(clients.listen(redis, listening))
+        try:
+            await listening.wait()
+            yield clients
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
 
 class System(Protocol):
@@ -45,30 +106,12 @@ class System(Protocol):
         """So far, of the gateway, the workers (with their children) and each service."""
 
 
-class OurClients:
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
-
-    async def upload(self, picture: bytes) -> str:
-        answer = await self._http.post("/api/v1/upload", files={"image": ("photo.jpg", picture, "image/jpeg")})
-        return str(answer.raise_for_status().json()["id"])
-
-    async def completed(self, image_id: str) -> None:
-        answer = await self._http.get(f"/api/v1/images/{image_id}", headers={"Prefer": f"wait={WAIT_SECONDS}"})
-        status = answer.raise_for_status().json()["status"]
-        if status != "completed":
-            raise RuntimeError(f"an image is {status} after {WAIT_SECONDS} s")
-
-
-class Ours:
+class OurSystem:
     def __init__(self, system: Running) -> None:
         self._system = system
 
-    @asynccontextmanager
-    async def clients(self) -> AsyncIterator[Clients]:
-        headers = self._system.as_user()
-        async with _http(self._system.gateway_url, headers) as http:
-            yield OurClients(http)
+    def clients(self) -> AbstractAsyncContextManager[Clients]:
+        return _clients(OURS, self._system.gateway_url, self._system.as_user(), self._system.environment["REDIS_URL"])
 
     def cpu_seconds(self) -> dict[str, float]:
         return cpu_seconds_by_process()
@@ -77,38 +120,7 @@ class Ours:
 @contextmanager
 def ours(folder: Path, workers: int) -> Iterator[System]:
     with running(folder, workers=workers, worker_processes=1) as system:
-        yield Ours(system)
-
-
-class CeleryClients:
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
-        self._states: dict[str, asyncio.Future[str]] = {}
-
-    async def upload(self, picture: bytes) -> str:
-        answer = await self._http.post("/upload", files={"image": ("photo.jpg", picture, "image/jpeg")})
-        return str(answer.raise_for_status().json()["id"])
-
-    async def completed(self, image_id: str) -> None:
-        async with asyncio.timeout(WAIT_SECONDS):
-            state = await self._state(image_id)
-        del self._states[image_id]
-        answer = await self._http.get(f"/images/{image_id}")
-        if state != "SUCCESS" or answer.raise_for_status().json()["status"] != state:
-            raise RuntimeError(f"a task is {state}")
-
-    async def listen(self, redis: Redis, subscribed: asyncio.Event) -> None:
-        async with redis.pubsub() as messages:
-            await messages.psubscribe(f"{META}*")
-            async for message in messages.listen():
-                if message["type"] == "psubscribe":
-                    subscribed.set()
-                else:
-                    self._state(message["channel"].decode().removeprefix(META)).set_result(json.loads(message["data"])["status"])
-
-    def _state(self, image_id: str) -> asyncio.Future[str]:
-        """It may be known before anybody asks."""
-        return self._states.setdefault(image_id, asyncio.get_running_loop().create_future())
+        yield OurSystem(system)
 
 
 class CelerySystem:
@@ -147,17 +159,8 @@ class CelerySystem:
                 process.stop()
             process.kill()
 
-    @asynccontextmanager
-    async def clients(self) -> AsyncIterator[Clients]:
-        async with _http(self._url, {}) as http, Redis.from_url(self._redis_url, protocol=2) as redis:
-            clients, subscribed = CeleryClients(http), asyncio.Event()
-            listening = asyncio.create_task(clients.listen(redis, subscribed))
-            try:
-                await subscribed.wait()
-                yield clients
-            finally:
-                listening.cancel()
-                await asyncio.wait([listening])
+    def clients(self) -> AbstractAsyncContextManager[Clients]:
+        return _clients(CELERY, self._url, {}, self._redis_url)
 
     def cpu_seconds(self) -> dict[str, float]:
         used = {
@@ -197,11 +200,6 @@ def _own_buckets(settings: Settings, names: dict[str, str]) -> Iterator[dict[str
             for error in client.remove_objects(bucket, (DeleteObject(str(one.object_name)) for one in stored)):
                 raise RuntimeError(f"{error.name} could not be removed: {error.message}")
             client.remove_bucket(bucket)
-
-
-def _http(url: str, headers: dict[str, str]) -> httpx.AsyncClient:
-    mounts: dict[str, httpx.AsyncBaseTransport | None] = dict.fromkeys(DIRECT)
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=2 * WAIT_SECONDS, mounts=mounts)
 
 
 Starting = AbstractContextManager[System]

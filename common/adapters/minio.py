@@ -36,6 +36,8 @@ from common.ports import LINK_SECONDS, Blob, Bucket
 T = TypeVar("T")
 
 CHUNK_BYTES = 64 * 1024
+# Of a file, with one system call; so much of it is in memory.
+SENT_BYTES = 256 * 1024
 # Keys in one answer: as many as the store gives at a time.
 LISTED = 1000
 NO_OBJECT = "NoSuchKey"
@@ -62,7 +64,7 @@ class MinioBlobStore:
         self._free = asyncio.Semaphore(concurrency)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="object-store")
         # As many kept connections as threads. Streams being read hold more than that, which are then closed instead of kept.
-        self._http = PoolManager(maxsize=concurrency, timeout=Timeout(total=self._patience), retries=False)
+        self._http = PoolManager(maxsize=concurrency, timeout=Timeout(total=self._patience), retries=False, blocksize=SENT_BYTES)
 
         def client(variable: str, url: str) -> Minio:
             scheme, _, address = url.rpartition("://")

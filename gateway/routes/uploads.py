@@ -77,7 +77,7 @@ def uploads_router() -> APIRouter:
     return router
 
 
-def _idempotency_key(request: Request, key: KeyHeader = None) -> str | None:
+async def _idempotency_key(request: Request, key: KeyHeader = None) -> str | None:
     if len(request.headers.getlist("Idempotency-Key")) > 1:
         raise InvalidParameter("Idempotency-Key", "may be given once")
     return key

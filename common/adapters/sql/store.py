@@ -14,6 +14,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Executable,
+    Integer,
     Update,
     bindparam,
     case,
@@ -44,6 +45,7 @@ class SqlImageStore(Database):
         self._add = insert(IMAGES).values(dispatch_after=self.due())
         self._get = select(IMAGES).where(_C.id == _ID, ~_C.deleted)
         self._mark_queued = self._marking_queued().returning(IMAGES)
+        self._take_due = {deleted: self._taking_due(deleted=deleted) for deleted in (False, True)}
         self._claim = self._claiming().returning(IMAGES)
         self._complete = self._completing().returning(IMAGES)
 
@@ -173,27 +175,7 @@ class SqlImageStore(Database):
         await self.execute(delete(IMAGES).where(_C.id == image_id, _C.deleted))
 
     async def take_due(self, limit: int, hold: timedelta, *, deleted: bool = False) -> list[Image]:
-        # A CTE, because PostgreSQL may carry out a subquery more than once, and each time lock `limit` other rows.
-        due = (
-            select(_C.id)
-            .where(_C.dispatch_after <= self.now(), _C.deleted if deleted else ~_C.deleted)
-            .order_by(_C.dispatch_after, _C.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("due")
-        )
-        taken = await self.execute(
-            update(IMAGES)
-            .where(_C.id.in_(select(due.c.id)))
-            .values(
-                **self._queued_where(_C.status == ImageStatus.PROCESSING),
-                **self._error_where(_C.status == ImageStatus.PROCESSING, LEASE_ENDED),
-                # RETURNING has neither an order nor, in SQLite, any way to name the old value.
-                last_due=_C.dispatch_after,
-                dispatch_after=self.after(hold),
-            )
-            .returning(IMAGES)
-        )
+        taken = await self.execute(self._take_due[deleted], {"at_most": limit, "due_in": self.due_in(hold)})
         return [to_image(row) for row in sorted(taken.mappings(), key=lambda row: (row["last_due"], row["id"]))]
 
     async def make_all_due(self) -> int:
@@ -227,6 +209,29 @@ class SqlImageStore(Database):
             _fenced(_ID, _ATTEMPT)
             .where(or_(_C.status == ImageStatus.UPLOADED, _C.status == ImageStatus.QUEUED))
             .values(**self._queued_where(_C.status == ImageStatus.UPLOADED), dispatch_after=self.due())
+        )
+
+    def _taking_due(self, *, deleted: bool) -> Executable:
+        # A CTE, because PostgreSQL may carry out a subquery more than once, and each time lock other rows.
+        due = (
+            select(_C.id)
+            .where(_C.dispatch_after <= self.now(), _C.deleted if deleted else ~_C.deleted)
+            .order_by(_C.dispatch_after, _C.id)
+            .limit(bindparam("at_most", type_=Integer))
+            .with_for_update(skip_locked=True)
+            .cte("due")
+        )
+        return (
+            update(IMAGES)
+            .where(_C.id.in_(select(due.c.id)))
+            .values(
+                **self._queued_where(_C.status == ImageStatus.PROCESSING),
+                **self._error_where(_C.status == ImageStatus.PROCESSING, LEASE_ENDED),
+                # RETURNING has neither an order nor, in SQLite, any way to name the old value.
+                last_due=_C.dispatch_after,
+                dispatch_after=self.due(),
+            )
+            .returning(IMAGES)
         )
 
     def _claiming(self) -> Update:
