@@ -165,7 +165,8 @@ class PictureRefused(RenderFailed):
 
 
 class RenderInterrupted(RenderFailed):
-    """The child process crashed, or ran over its time or memory limit: costs the picture an attempt."""
+    """The child process crashed, or ran over its time or memory limit; or the file was not what was uploaded: costs the picture an
+    attempt."""
 
 
 class NotMigrated(ImageProcessorError):

@@ -102,13 +102,14 @@ class World:
             tokens=FakeTokenVerifier({}),
         )
         path = folder / "upload"
-        path.write_bytes(b"a picture")
+        content = b"a picture"
+        path.write_bytes(content)
         self.upload = Upload(
             path=path,
             filename="cat.jpg",
             content_type="image/jpeg",
-            size_bytes=9,
-            sha256="0" * 64,
+            size_bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
             width=1600,
             height=1200,
             processing=parse(None),

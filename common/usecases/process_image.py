@@ -5,6 +5,7 @@ dispatcher sends the job again. Doing a job twice is harmless: the claim refuses
 """
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,6 +66,7 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
         source, target = Path(folder, "source"), Path(folder, "target")
         with PROCESS_SECONDS.labels("fetch").time():
             await ports.blobs.fetch(Bucket.RAW, image.raw_key, source)
+            await asyncio.to_thread(_check_intact, image, source)
         with PROCESS_SECONDS.labels("render").time():
             rendered = await renderer.render(source, target, processing.parse(image.processing))
         with PROCESS_SECONDS.labels("put").time():
@@ -88,6 +90,13 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
     ATTEMPTS.labels(completed.status).observe(completed.tries)
     await announce(ports, completed)
     log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
+
+
+def _check_intact(image: Image, source: Path) -> None:
+    """What is not what was uploaded is no fault of the picture's, and its result would be another picture's."""
+    with source.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != image.sha256:
+            raise RenderInterrupted(FailureCode.SOURCE_MISSING, "The object store gives back other bytes than were uploaded.")
 
 
 async def fail_image(ports: Ports, image: Image, failure: Failure, error: str | None = None) -> None:

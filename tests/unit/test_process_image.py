@@ -100,6 +100,25 @@ async def test_a_missing_upload_fails_at_once(world: World) -> None:
     assert image.failure.code is FailureCode.SOURCE_MISSING
 
 
+async def test_an_upload_that_the_store_gives_back_as_another_is_not_rendered(world: World) -> None:
+    content = world.blobs.objects[Bucket.RAW, world.image.raw_key]
+    world.blobs.objects[Bucket.RAW, world.image.raw_key] = content[:-1]
+
+    first = await world.process_it()
+
+    assert first is not None
+    assert first.status is ImageStatus.QUEUED
+    assert world.renderer.calls == 0
+
+    # where it is itself again, all is well; else it fails, and it is not the picture that is blamed
+    world.blobs.objects[Bucket.RAW, world.image.raw_key] = b"another picture"
+    second = await world.process_it()
+    assert second is not None
+    assert second.failure is not None
+    assert second.failure.code is FailureCode.SOURCE_MISSING
+    assert world.renderer.calls == 0
+
+
 async def test_a_crash_of_the_renderer_costs_an_attempt_until_they_are_used_up(world: World) -> None:
     world.renderer.error = RenderInterrupted(FailureCode.TIME_LIMIT, "It took too long.")
 
