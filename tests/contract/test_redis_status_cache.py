@@ -288,6 +288,17 @@ async def test_a_permit_from_before_redis_was_away_makes_no_entry_that_is_believ
             assert await known(cache, put.id) is None
 
 
+async def test_a_check_finds_out_that_nothing_can_be_written(redis_url: str) -> None:
+    """As in a replica, or where the disk is full: here it is the account that may not."""
+    async with Redis.from_url(redis_url) as redis:
+        await redis.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "&*", "+@all", "-@write")  # type: ignore[no-untyped-call]  # the SDK's gap
+        try:
+            async with linked_cache(redis_url.replace("://", "://reader:secret@")) as cache:
+                await seconds_until_unavailable(cache.check())
+        finally:
+            await redis.execute_command("ACL", "DELUSER", "reader")  # type: ignore[no-untyped-call]  # the SDK's gap
+
+
 @pytest.fixture
 async def account(redis_url: str) -> AsyncIterator[str]:
     """That may do all but ask who the server is."""

@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -139,6 +140,15 @@ async def test_sslmode_means_what_libpq_says(database: str, query: str, error: t
 async def test_the_other_name_of_the_scheme_is_known(database: str) -> None:
     async with opened(database.replace("postgresql://", "postgres://")) as store:
         await store.check()
+
+
+async def test_a_database_that_takes_no_writes_is_unavailable(database: str) -> None:
+    """As a standby is, to which an address may lead after a failover."""
+    await execute(database, f"ALTER DATABASE {urlsplit(database).path[1:]} SET default_transaction_read_only = on")
+    async with opened(database) as store:
+        with pytest.raises(Unavailable, match="database") as outage:
+            await store.check()
+        assert "read-only" in outage.value.reason
 
 
 async def test_a_missing_database_is_unavailable(database: str) -> None:

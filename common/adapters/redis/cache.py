@@ -106,7 +106,8 @@ class RedisStatusCache:
         await self._link.call(SERVICE, lambda: self._invalidate([_key(image_id)], arguments))
 
     async def check(self) -> None:
-        await self._link.attempt(SERVICE, self._link.client.ping)
+        # One that is a replica now, or whose disk or memory is full, answers a ping as well.
+        await self._link.attempt(SERVICE, lambda: self._link.client.set("image-processor:check", 1, px=1000))
 
 
 def _key(image_id: UUID) -> str:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     true,
     update,
 )
@@ -30,7 +31,7 @@ from sqlalchemy import (
 from common.adapters.sql.database import Database, marked_deleted
 from common.adapters.sql.migrate import current_revision, head_revision
 from common.adapters.sql.rows import IMAGES, KEY_LIFE, KEYS, NOT_COMPLETED, new_row, to_image
-from common.errors import IdempotencyMismatch, NotMigrated
+from common.errors import IdempotencyMismatch, NotMigrated, Unavailable
 from common.images import FINAL, Failure, IdempotencyKey, Image, ImageStatus, Result
 
 _C = IMAGES.c
@@ -185,12 +186,15 @@ class SqlImageStore(Database):
     async def check(self) -> None:
         async with self.connected() as connection:
             found = await connection.run_sync(current_revision)
+            is_read_only = self._has_clock and (await connection.scalar(text("SHOW transaction_read_only"))) == "on"
         need = head_revision()
         # With a later revision this program still works: see migrations/script.py.mako.
         if found is None or found < need:
             raise NotMigrated(
                 f"The database is not migrated (found {found or 'nothing'}, need {need}); run: image-processor migrate"
             )
+        if is_read_only:
+            raise Unavailable("database", "it is read-only: a standby, or set to be so")
 
     def _taking(self, key: IdempotencyKey, image: Image) -> Executable:
         """Returns a row where the key was free, or was used too long ago; waits for whoever is using it at this moment."""
