@@ -45,7 +45,8 @@ def damage_is_refused(data: bytes) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which are stripped anyway
             yield
-    except (MemoryError, PictureRefused):
+    except (MemoryError, PictureRefused, ImportError):
+        # The last is for a decoder that is not installed: another worker may have it.
         raise
     except Exception as error:
         if "out of memory" in str(error):

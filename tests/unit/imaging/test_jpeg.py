@@ -14,7 +14,7 @@ from common.formats import Limits
 from common.images import FailureCode
 from tests.pictures import exif_block, jpeg, jpeg_segment, photo, photo_jpeg, stored, with_exif, with_segments
 from tests.rendering import QUARTERS, RED, corners, image, is_near, refusal
-from worker.decoding import decode
+from worker.decoding import damage_is_refused, decode
 from worker.decoding.jpeg_layout import read_layout
 from worker.steps import carried_out
 
@@ -222,3 +222,8 @@ except MemoryError:
 
     # then
     assert ended.stdout == b"out of memory\n", ended.stderr
+
+
+def test_a_decoder_that_is_not_installed_is_no_damage() -> None:
+    with pytest.raises(ImportError), damage_is_refused(jpeg(Image.new("RGB", (8, 8)))):
+        raise ModuleNotFoundError("No module named 'decoder'")
