@@ -31,7 +31,7 @@ REMOVED = "removed"
 # What a table shows where nothing is said.
 SHOWN = 100
 # The last are of messages that are not of a failed image, as RabbitMQ calls them.
-CODES = [*(str(code) for code in FailureCode), "rejected", "delivery_limit", UNKNOWN]
+CODES = [*(str(code) for code in FailureCode), "rejected", "delivery_limit", "expired", "maxlen", UNKNOWN]
 _AGE = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

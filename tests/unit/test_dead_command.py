@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.dead import CODES
 from cli.main import main
 from cli.shown import letter_as_json, letter_lines, plain, print_table, to_json
 from common.messages import read_dead_letter
@@ -94,3 +95,8 @@ def test_a_table_says_what_it_does_not_show(capsys: pytest.CaptureFixture[str]) 
     print_table([letter, letter], 7, "failed image")
 
     assert "7 failed images; the first 2 are shown, --limit shows more" in capsys.readouterr().out
+
+
+def test_the_reasons_that_the_broker_gives_can_be_asked_for() -> None:
+    """A policy may let messages expire, or limit a queue's length."""
+    assert {"rejected", "delivery_limit", "expired", "maxlen"} <= set(CODES)
