@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench import engine as engines
+from bench import gateway as gateways
 from bench import installed
 from bench import pipeline as pipelines
 
@@ -57,6 +58,15 @@ def steps(
 ) -> None:
     """CPU time of other steps than the default ones, beside libvips."""
     engines.run_steps(out, quick=quick)
+
+
+@app.command()
+def gateway(
+    quick: Annotated[bool, typer.Option("--quick", help="for a second each: whether it works, not how fast")] = False,
+    out: Out = Path("bench-results"),
+) -> None:
+    """Uploads and status reads per second of a gateway, beside an empty route; its memory under many large uploads."""
+    gateways.run(out, quick=quick)
 
 
 if __name__ == "__main__":

@@ -55,12 +55,12 @@ class Gateway:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def _gateway(request: Request) -> Gateway:
+async def gateway_of(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
-async def _caller(request: Request, gateway: Annotated[Gateway, Depends(_gateway)]) -> Principal:
+async def caller_of(request: Request, gateway: Annotated[Gateway, Depends(gateway_of)]) -> Principal:
     """RFC 6750, section 2.1; a token in the form or the query is not looked at."""
     given = request.headers.getlist("Authorization")
     if len(given) > 1:
@@ -89,13 +89,13 @@ async def _admit(gateway: Gateway, principal: Principal) -> None:
         log.debug("rate not looked up", reason=error.reason)
 
 
-def _image_id(image_id: Annotated[str, Path(alias="id", json_schema_extra={"format": "uuid"})]) -> UUID:
+async def image_id_of(image_id: Annotated[str, Path(alias="id", json_schema_extra={"format": "uuid"})]) -> UUID:
     """What is no UUID is the id of no image."""
     if not _UUID.fullmatch(image_id):
         raise ImageNotFound("There is no image with this id.")
     return UUID(image_id)
 
 
-InGateway = Annotated[Gateway, Depends(_gateway)]
-Caller = Annotated[Principal, Depends(_caller)]
-ImageId = Annotated[UUID, Depends(_image_id)]
+InGateway = Annotated[Gateway, Depends(gateway_of)]
+Caller = Annotated[Principal, Depends(caller_of)]
+ImageId = Annotated[UUID, Depends(image_id_of)]

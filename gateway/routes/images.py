@@ -27,6 +27,7 @@ from gateway.dependencies import Caller, ImageId, InGateway
 from gateway.negotiation import require_json, wants_picture
 from gateway.problems import RANGE_NOT_SATISFIABLE, documented
 from gateway.reading import KEPT, NEGOTIATED, add_read, content_response, json_response, presigned, resource_response
+from gateway.routing import ImageRoute
 from gateway.schemas import IMAGES, Deleted, ImageResource, StatusResource
 from gateway.waiting import awaited
 
@@ -52,7 +53,7 @@ EITHER: Answers = {
 
 
 def images_router() -> APIRouter:
-    router = APIRouter(tags=["Images"])
+    router = APIRouter(tags=["Images"], route_class=ImageRoute)
     of_bytes = [headers.IF_NONE_MATCH, headers.RANGE, headers.IF_RANGE]
 
     problems = documented(*ALWAYS, NotAcceptable, *NO_RESULT, RANGE_NOT_SATISFIABLE)
@@ -109,7 +110,7 @@ async def read_original(caller: Caller, gateway: InGateway, image_id: ImageId, r
     return await content_response(request, gateway, await find_original(gateway.ports, caller, image_id), KEPT)
 
 
-async def delete(caller: Caller, gateway: InGateway, image_id: ImageId) -> Response:
+async def delete(caller: Caller, gateway: InGateway, image_id: ImageId, request: Request) -> Response:
     """Row, original, result and cache entry are gone, also when it is being processed at this moment."""
     await delete_image(gateway.ports, caller, image_id)
     return json_response(Deleted(), {"Cache-Control": "no-store"})
