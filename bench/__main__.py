@@ -9,6 +9,7 @@ from bench import engine as engines
 from bench import gateway as gateways
 from bench import installed
 from bench import pipeline as pipelines
+from bench import pool as pools
 
 app = typer.Typer(
     help="Measure this service, and others beside it, in one run. Results go to bench-results/.",
@@ -49,6 +50,15 @@ def pipeline(
 ) -> None:
     """CPU time of each process an image and time to completed, on the real services; the same job with Celery beside it."""
     pipelines.run(out, quick=quick)
+
+
+@app.command()
+def pool(
+    quick: Annotated[bool, typer.Option("--quick", help="short turns, one each: whether it works, not how fast")] = False,
+    out: Out = Path("bench-results"),
+) -> None:
+    """How rendering scales from one child process to two, what moving pictures between processes costs, and the memory it takes."""
+    pools.run(out, quick=quick)
 
 
 @app.command()

@@ -45,3 +45,15 @@ def test_other_steps(tmp_path: Path) -> None:
 
     assert {row["steps"] for row in rows} > {"resize:800", "grayscale", "resize:400x400:fill"}
     assert all(row["cpu_ms"] > 0 for row in rows)
+
+
+def test_the_pool(tmp_path: Path) -> None:
+    said, rows = bench(tmp_path, "pool", "--quick")
+
+    assert {(row["turn"], row["picture"]) for row in rows} > {
+        ("pool × 1", "640x480"),
+        ("pool × 2", "12 MP"),
+        ("stream × 2", "24 MP"),
+    }
+    assert all(row["per_second"] > 0 for row in rows)
+    assert "together at most" in said
