@@ -12,19 +12,32 @@ from common.loopback import DIRECT
 from common.settings import Settings
 
 WAIT_SECONDS = 120.0
+TOKEN_ENDPOINT = "/protocol/openid-connect/token"  # noqa: S105 - a path
 
 
-async def fetch_token(settings: Settings, user: str, password: str, keycloak_url: str | None) -> str:
+async def issuer_of(gateway_url: str) -> str:
+    """Where the tokens come from that this gateway takes, as its own description says. Raises RequestFailed."""
+    try:
+        async with httpx.AsyncClient(timeout=30, mounts=DIRECT) as http:
+            answer = await http.get(f"{gateway_url}/openapi.json")
+        flows = _ok(answer).json()["components"]["securitySchemes"]["realm"]["flows"]
+        return str(flows["password"]["tokenUrl"]).removesuffix(TOKEN_ENDPOINT)
+    except httpx.HTTPError as error:
+        raise RequestFailed(f"The gateway at {gateway_url} does not answer ({error}).") from None
+    except (RequestFailed, ValueError, KeyError, TypeError):
+        raise RequestFailed(f"What answers at {gateway_url} is no gateway of this program.") from None
+
+
+async def fetch_token(settings: Settings, user: str, password: str, issuer: str) -> str:
     """Raises RequestFailed."""
-    base = f"{keycloak_url}/realms/{settings.keycloak_realm}" if keycloak_url else settings.issuer
     form = {"grant_type": "password", "client_id": settings.keycloak_client_id, "username": user, "password": password}
     try:
         async with httpx.AsyncClient(timeout=30, mounts=DIRECT) as http:
-            answer = await http.post(f"{base}/protocol/openid-connect/token", data=form)
+            answer = await http.post(f"{issuer}{TOKEN_ENDPOINT}", data=form)
     except httpx.HTTPError as error:
-        raise RequestFailed(f"No token: {base} does not answer ({error}).") from None
+        raise RequestFailed(f"No token: {issuer} does not answer ({error}).") from None
     if answer.status_code != 200:
-        raise RequestFailed(f"No token: {base} answered {answer.status_code}: {answer.text[:300]}")
+        raise RequestFailed(f"No token: {issuer} answered {answer.status_code}: {answer.text[:300]}")
     return str(answer.json()["access_token"])
 
 

@@ -19,4 +19,4 @@ def settings_for(data: Path | None) -> Settings:
         raise WrongConfiguration("--data", f"{data} holds no data of the embedded mode")
     from cli.standalone import embedded_settings
 
-    return embedded_settings(3000, data)
+    return embedded_settings(data=data)

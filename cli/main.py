@@ -86,8 +86,12 @@ def worker() -> None:
 @app.command()
 def standalone(
     pictures: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="pictures to push through")] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on, on loopback")] = 3000,
-    data: Annotated[Path, typer.Option(metavar="DIR", help="database, objects and signing key")] = Path("data"),
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="port to listen on, on loopback; default: GATEWAY_PORT, 3000")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="database, objects and signing key; default: DATA_DIR, data")
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where results of IMAGE... are written")] = Path("processed"),
     once: Annotated[bool, typer.Option("--once", help="exit when the pictures are done instead of serving on")] = False,
 ) -> None:
@@ -153,13 +157,17 @@ def sweep(
 def token(
     user: Annotated[str, typer.Option(help="user name in the realm")] = "user",
     password: Annotated[str, typer.Option(envvar="KEYCLOAK_PASSWORD", help="their password")] = "password",  # noqa: S107 - the demo user's
-    url: Annotated[str | None, typer.Option(help="where Keycloak answers; default: the settings' public address")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="where Keycloak answers, or an embedded service; default: the settings' public address"),
+    ] = None,
 ) -> None:
     """Print an access token by the password grant, for development."""
     from cli.client import fetch_token
 
     settings = load()
-    typer.echo(asyncio.run(fetch_token(settings, user, password, url)))
+    issuer = f"{url.rstrip('/')}/realms/{settings.keycloak_realm}" if url else settings.issuer
+    typer.echo(asyncio.run(fetch_token(settings, user, password, issuer)))
 
 
 @app.command()
@@ -171,12 +179,13 @@ def push(
     password: Annotated[str, typer.Option(envvar="KEYCLOAK_PASSWORD", help="their password")] = "password",  # noqa: S107 - the demo user's
 ) -> None:
     """Send pictures to a running gateway, wait for the results and write them to a folder."""
-    from cli.client import fetch_token, push_all
+    from cli.client import fetch_token, issuer_of, push_all
 
     settings = load()
 
     async def session() -> bool:
-        return await push_all(url, await fetch_token(settings, user, password, None), pictures, out)
+        token = await fetch_token(settings, user, password, await issuer_of(url.rstrip("/")))
+        return await push_all(url, token, pictures, out)
 
     if not asyncio.run(session()):
         raise typer.Exit(1)

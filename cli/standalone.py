@@ -5,7 +5,6 @@ What was accepted is finished even after `kill -9`: the queue is empty after a r
 
 import asyncio
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +22,10 @@ from gateway.protocol import LimitedProtocol
 from worker.app import run_worker
 
 
-def embedded_settings(port: int, data: Path) -> Settings:
+def embedded_settings(port: int | None = None, data: Path | None = None) -> Settings:
     """Settings whose services are all in this process. Raises WrongConfiguration with ENVIRONMENT=production."""
+    configured = load(mode="embedded")
+    port, data = port or configured.gateway_port, data or configured.data_dir
     url = f"http://localhost:{port}"
     return load(
         mode="embedded",
@@ -37,7 +38,7 @@ def embedded_settings(port: int, data: Path) -> Settings:
         keycloak_public_url=url,
         keycloak_realm="ImageProcessor",
         keycloak_client_id="api-gateway-client",
-        log_level=os.environ.get("LOG_LEVEL", "warning"),
+        log_level=configured.log_level if "log_level" in configured.model_fields_set else "warning",
     )
 
 
@@ -74,7 +75,7 @@ async def _push(settings: Settings, pictures: list[Path], out: Path, stop: async
     url = f"http://localhost:{settings.gateway_port}"
 
     async def session() -> bool:
-        return await push_all(url, await fetch_token(settings, "user", "password", None), pictures, out)
+        return await push_all(url, await fetch_token(settings, "user", "password", settings.issuer), pictures, out)
 
     pushing, stopping = asyncio.create_task(session()), asyncio.create_task(stop.wait())
     try:

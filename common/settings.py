@@ -6,13 +6,22 @@ variable and never shows the value. `ENVIRONMENT=production` refuses the develop
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+import yaml
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
 
 from common.errors import InvalidProcessing, WrongConfiguration
 from common.formats import Limits
@@ -28,17 +37,25 @@ _RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:@,\[\]]*)(?::[0-9]{1,5})?"
 _AUTHORITY = re.compile(rf"(?:.*@)?{_HOST}(?:,{_HOST})*", re.DOTALL)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+_JSON_EXAMPLES = {
+    "CORS_ORIGINS": """, as in ["https://app.example.com"]""",
+    "PRESETS": """, as in {"thumb": "resize:200x200:fill|format:webp"}""",
+}
 _PRESET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class SecretFiles(PydanticBaseSettingsSource):
     """Reads `NAME_FILE` for the secrets, as containers mount them. A trailing newline is not part of the secret."""
 
+    def __init__(self, settings_cls: type[BaseSettings], variables: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._variables: Mapping[str, str | None] = variables.env_vars if isinstance(variables, EnvSettingsSource) else {}
+
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        path = os.environ.get(f"{field_name.upper()}_FILE")
+        path = self._variables.get(f"{field_name}_file")
         if field_name not in SECRETS or not path:
             return None, field_name, False
-        if field_name.upper() in os.environ:
+        if field_name in self._variables:
             raise WrongConfiguration(f"{field_name.upper()}_FILE", f"set this or {field_name.upper()}, not both")
         try:
             return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
@@ -48,6 +65,25 @@ class SecretFiles(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _config_file(settings_cls: type[BaseSettings]) -> YamlConfigSettingsSource:
+    """`config.yaml`, where there is one; the file that `CONFIG_FILE` names has to be there."""
+    named = os.environ.get("CONFIG_FILE")
+    if named and not Path(named).is_file():
+        raise WrongConfiguration("CONFIG_FILE", f"there is no file {named}")
+    path = named or "config.yaml"
+    try:
+        source = YamlConfigSettingsSource(settings_cls, yaml_file=path)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        raise WrongConfiguration("CONFIG_FILE", f"{path} is no YAML" + (f", see line {place.line + 1}" if place else "")) from None
+    except (TypeError, ValueError):
+        raise WrongConfiguration("CONFIG_FILE", f"{path} must be lines of NAME: VALUE; see config.example.yaml") from None
+    for name in source.yaml_data:
+        if name not in settings_cls.model_fields:
+            raise WrongConfiguration(str(name), "there is no such setting; see config.example.yaml")
+    return source
 
 
 class Settings(BaseSettings):
@@ -146,11 +182,22 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        yaml = YamlConfigSettingsSource(settings_cls, yaml_file=os.environ.get("CONFIG_FILE", "config.yaml"))
-        for name in yaml.yaml_data:
-            if name not in settings_cls.model_fields:
-                raise WrongConfiguration(str(name), "there is no such setting; see config.example.yaml")
-        return init_settings, SecretFiles(settings_cls), env_settings, dotenv_settings, yaml
+        return (
+            init_settings,
+            SecretFiles(settings_cls, env_settings),
+            env_settings,
+            SecretFiles(settings_cls, dotenv_settings),
+            dotenv_settings,
+            _config_file(settings_cls),
+        )
+
+    @field_validator("worker_processes", "retention_days", mode="before")
+    @classmethod
+    def _left_open(cls, value: Any, info: ValidationInfo) -> Any:
+        """Empty, as the examples have it, is the default."""
+        if value not in ("", None) or info.field_name is None:
+            return value
+        return cls.model_fields[info.field_name].get_default(call_default_factory=True)
 
     @field_validator("minio_endpoint", "minio_public_endpoint")
     @classmethod
@@ -251,5 +298,9 @@ def load(**overrides: Any) -> Settings:
         raise WrongConfiguration(variable, first["msg"].removeprefix("Value error, ")) from None
     except WrongConfiguration:
         raise
+    except SettingsError as error:
+        field = re.search('field "([a-z_]+)"', str(error))
+        variable = field[1].upper() if field else "CONFIGURATION"
+        raise WrongConfiguration(variable, f"must be JSON{_JSON_EXAMPLES.get(variable, '')}") from None
     except (OSError, ValueError) as error:
         raise WrongConfiguration("CONFIG_FILE", f"config.yaml or .env cannot be read: {error}") from None

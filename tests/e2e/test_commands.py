@@ -91,6 +91,22 @@ def test_two_services_on_one_folder_or_one_port_are_refused(embedded: Stack, tmp
     assert f"cannot listen on 127.0.0.1:{embedded.port}" in same_port.stderr
 
 
+def test_token_and_push_work_on_an_embedded_service(embedded: Stack, tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_bytes(photo_jpeg(640, 480))
+
+    token = run(PROGRAM, "token", "--url", embedded.url, cwd=tmp_path)
+    pushed = run(PROGRAM, "push", "--url", embedded.url, "cat.jpg", cwd=tmp_path)
+    nobody = run(PROGRAM, "push", "--url", f"http://localhost:{free_port()}", "cat.jpg", cwd=tmp_path)
+    not_ours = run(PROGRAM, "push", "--url", f"{embedded.url}/docs", "cat.jpg", cwd=tmp_path)
+
+    assert token.stdout.count(".") == 2
+    assert pushed.returncode == 0, pushed.stderr
+    assert (tmp_path / "processed/cat.jpg").exists()
+    assert (nobody.returncode, not_ours.returncode) == (1, 1)
+    assert nobody.stderr.startswith("image-processor: The gateway at http://localhost:")
+    assert not_ours.stderr.endswith("is no gateway of this program.\n")
+
+
 def test_the_embedded_mode_listens_on_loopback_only_and_refuses_production(embedded: Stack, tmp_path: Path) -> None:
     refused = run(PROGRAM, "standalone", "--port", str(free_port()), cwd=tmp_path, ENVIRONMENT="production")
 

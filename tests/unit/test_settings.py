@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from cli.main import main
+from cli.standalone import embedded_settings
 from common.errors import WrongConfiguration
 from common.settings import SECRETS, Settings, load
 
@@ -62,6 +63,8 @@ def test_every_secret_can_be_a_file(name: str, empty_folder: Path, monkeypatch: 
         ("SWEEP_INTERVAL_SECONDS", "1e15", "SWEEP_INTERVAL_SECONDS: "),
         ("SWEEP_GRACE_SECONDS", "inf", "SWEEP_GRACE_SECONDS: "),
         ("MINIO_SECRET_KEY_FILE", "/nowhere", "MINIO_SECRET_KEY_FILE: cannot read /nowhere"),
+        ("PRESETS", "thumb=resize:200", "PRESETS: must be JSON, as in {"),
+        ("CORS_ORIGINS", "https://app.example.com", "CORS_ORIGINS: must be JSON, as in ["),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable_and_exit_2(
@@ -85,6 +88,49 @@ def test_an_unknown_key_in_the_file_is_not_ignored(empty_folder: Path) -> None:
 
     with pytest.raises(WrongConfiguration, match="gatewayport: there is no such setting"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_frames: 3\ngateway: port: 3\n", "config.yaml is no YAML, see line 2"),
+        ("{", "config.yaml is no YAML"),
+        ("- max_frames\n", "config.yaml must be lines of NAME: VALUE"),
+        ("max_frames\n", "config.yaml must be lines of NAME: VALUE"),
+        ("3\n", "config.yaml must be lines of NAME: VALUE"),
+    ],
+)
+def test_a_file_that_is_no_list_of_settings_is_named(empty_folder: Path, text: str, said: str) -> None:
+    (empty_folder / "config.yaml").write_text(text)
+
+    with pytest.raises(WrongConfiguration, match=f"CONFIG_FILE: {said}"):
+        load()
+
+
+def test_a_file_that_is_named_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFIG_FILE", "/nowhere.yaml")
+
+    with pytest.raises(WrongConfiguration, match=r"CONFIG_FILE: there is no file /nowhere\.yaml"):
+        load()
+
+
+def test_an_empty_file_is_no_settings(empty_folder: Path) -> None:
+    (empty_folder / "config.yaml").write_text("# nothing\n")
+
+    assert load() == Settings()
+
+
+def test_a_secret_file_can_be_named_in_dotenv_and_the_environment_comes_first(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty_folder / "secret").write_text("from the file\n")
+    (empty_folder / ".env").write_text(f"MINIO_SECRET_KEY_FILE={empty_folder}/secret\n")
+
+    assert load().minio_secret_key.get_secret_value() == "from the file"
+
+    monkeypatch.setenv("MINIO_SECRET_KEY", "from the environment")
+
+    assert load().minio_secret_key.get_secret_value() == "from the environment"
 
 
 def test_a_secret_given_twice_is_refused(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +173,19 @@ def test_the_embedded_mode_refuses_production() -> None:
         load(environment="production", mode="embedded")
 
 
+def test_the_embedded_mode_goes_by_the_settings_where_the_command_line_says_nothing(empty_folder: Path) -> None:
+    assert embedded_settings().log_level == "warning"
+
+    (empty_folder / ".env").write_text("DATA_DIR=elsewhere\nGATEWAY_PORT=4000\nLOG_LEVEL=info\n")
+    settings = embedded_settings()
+
+    assert (settings.data_dir, settings.storage_path) == (Path("elsewhere"), Path("elsewhere/blobs"))
+    assert (settings.gateway_port, settings.issuer) == (4000, "http://localhost:4000/realms/ImageProcessor")
+    assert settings.log_level == "info"
+    assert embedded_settings(5000, Path("here")).gateway_port == 5000
+    assert embedded_settings(5000, Path("here")).data_dir == Path("here")
+
+
 def test_secrets_do_not_show_when_printed() -> None:
     assert "guest" not in repr(load())
 
@@ -156,5 +215,17 @@ def test_the_examples_and_the_readme_name_every_setting_and_no_other() -> None:
 def test_the_examples_load(empty_folder: Path) -> None:
     (empty_folder / ".env").write_text((ROOT / ".env.example").read_text())
     (empty_folder / "config.yaml").write_text((ROOT / "config.example.yaml").read_text())
+
+    assert load() == Settings()
+
+
+def test_the_examples_are_the_defaults(empty_folder: Path) -> None:
+    (empty_folder / ".env").write_text(re.sub(r"^# (?=[A-Z_]+=)", "", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))
+
+    assert load() == Settings(_env_file=None)
+
+    (empty_folder / ".env").unlink()
+    text = re.sub(r"^# (?=[a-z_]+:)", "", (ROOT / "config.example.yaml").read_text(), flags=re.MULTILINE)
+    (empty_folder / "config.yaml").write_text(text)
 
     assert load() == Settings()
