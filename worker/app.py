@@ -65,7 +65,8 @@ async def _work(settings: Settings, ports: Ports, stop: asyncio.Event) -> None:
 
 
 async def _consume(settings: Settings, ports: Ports, renderer: RenderPool, stop: asyncio.Event) -> None:
-    policy = ProcessPolicy(lease=timedelta(seconds=settings.lease_seconds), retry=retry_policy(settings))
+    lease = timedelta(seconds=settings.lease_seconds)
+    policy = ProcessPolicy(lease=lease, retry=retry_policy(settings), patience=lease)
     # One more than can be rendered at once: while it is fetched or stored, no core waits.
     capacity = settings.worker_processes + 1
 

@@ -7,10 +7,11 @@ dispatcher sends the job again. Doing a job twice is harmless: the claim refuses
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from common import processing
@@ -23,12 +24,17 @@ from common.usecases.announce import announce
 
 # A failed image's dead letter is sent at once; the dispatcher does only if that has not been confirmed after this time.
 DEAD_LETTER_GRACE = timedelta(seconds=10)
+# How an attempt ended is told to a database that is away again and again, with this pause.
+TELL_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessPolicy:
+    """`patience`: for how long a database that is away is waited for, so that an outage is told from a worker that fell silent."""
+
     lease: timedelta
     retry: RetryPolicy
+    patience: timedelta = timedelta(0)
 
 
 async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy, job: Job) -> None:
@@ -54,7 +60,9 @@ async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy,
     except Unavailable as error:
         log.warning("attempt ended by an outage", service=error.service, reason=error.reason)
         failure = Failure(code=FailureCode.ATTEMPTS_EXHAUSTED, detail=f"The {error.service} was away each time this was tried.")
-        await _retry_or_fail(ports, image, policy.retry, failure, f"The {error.service} was away.", error.service, outage=True)
+        detail, reason = f"The {error.service} was away.", error.service
+        tell = partial(_retry_or_fail, ports, image, policy.retry, failure, detail, reason, outage=True)
+        await _until_told(tell, policy.patience.total_seconds())
     except asyncio.CancelledError:
         await asyncio.shield(_give_back(ports, image))
         raise
@@ -141,6 +149,20 @@ async def _retry_or_fail(
     RETRIES.labels(reason).inc()
     await announce(ports, queued)
     log.warning("image will be retried", after_seconds=round(delay.total_seconds(), 3), detail=error, attempt=image.attempts)
+
+
+async def _until_told(tell: Callable[[], Awaitable[None]], patience_seconds: float) -> None:
+    """Who has taken the image over meanwhile has the fence."""
+    now = asyncio.get_running_loop().time
+    give_up_at = now() + patience_seconds
+    while True:
+        try:
+            await tell()
+            return
+        except Unavailable:
+            if now() + TELL_AGAIN_SECONDS > give_up_at:
+                raise
+        await asyncio.sleep(TELL_AGAIN_SECONDS)
 
 
 async def _give_back(ports: Ports, image: Image) -> None:

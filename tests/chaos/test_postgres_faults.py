@@ -4,12 +4,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import httpx
 
-from tests.chaos.samples import GOOD, make_samples
-from tests.chaos.system import System
+from tests.chaos import moody
+from tests.chaos.moody import SLOW, SLOW_SECONDS, with_mood
+from tests.chaos.samples import GOOD, make_samples, rendered
+from tests.chaos.servers import Servers
+from tests.chaos.system import System, running_system
 from tests.polling import wait_until
 
 SAMPLES = make_samples(6)[GOOD]
@@ -170,3 +174,16 @@ def test_an_answer_to_a_commit_that_is_lost(system: System) -> None:
     system.ledger.accept(again.json()["id"], "in doubt.jpg", SAMPLES[0])
     system.audit(within_seconds=60)
     assert [row.filename for row in system.inventory.rows().values() if not row.deleted] == ["in doubt.jpg"]
+
+
+def test_restarted_while_a_picture_is_rendered_costs_it_no_attempt(tmp_path: Path, servers: Servers, keycloak_url: str) -> None:
+    with running_system(tmp_path, servers, workers=0, MAX_ATTEMPTS="1", LEASE_SECONDS="60") as system:
+        worker = system.start_worker(moody.PROGRAM)
+        system.accept(rendered("slow", GOOD, with_mood(SLOW), ""))
+        wait_until(lambda: system.metric(worker, "image_processor_in_progress") > 0, "the render", 30)
+
+        system.servers.postgres.stop()
+        time.sleep(SLOW_SECONDS)
+        system.servers.postgres.start()
+
+        system.audit(within_seconds=60)

@@ -12,6 +12,7 @@ from common.errors import PictureRefused, RenderInterrupted, Unavailable
 from common.images import FailureCode, Image, ImageStatus, Priority, RetryPolicy
 from common.messages import Job
 from common.ports import Bucket
+from common.usecases import process_image as process
 from common.usecases.dispatch_due import BATCH, HOLD, dispatch_due, dispatch_until_none_is_due
 from common.usecases.get_image import get_image
 from common.usecases.process_image import ProcessPolicy, process_image
@@ -229,6 +230,34 @@ async def test_a_renewal_that_fails_is_tried_again(world: World, monkeypatch: py
     await process_image(world.ports, world.renderer, ProcessPolicy(lease=timedelta(seconds=0.03), retry=RETRY), world.job)
 
     assert (await get_image(world.ports, ALICE, world.image.id)).status is ImageStatus.COMPLETED
+
+
+async def test_a_database_that_is_away_for_a_moment_costs_the_picture_no_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    outages, retry = 0, world.images.retry
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise Unavailable("database", "away")
+
+    async def away_for_a_moment(*arguments: Any, **more: Any) -> Image | None:
+        nonlocal outages
+        outages += 1
+        if outages < 3:
+            raise Unavailable("database", "away")
+        return await retry(*arguments, **more)
+
+    monkeypatch.setattr(process, "TELL_AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr(world.images, "retry", away_for_a_moment)
+    monkeypatch.setattr(world.images, "complete", away)
+    # when
+    patient = ProcessPolicy(lease=LEASE, retry=RETRY, patience=LEASE)
+    await process_image(world.ports, world.renderer, patient, world.job)
+    # then
+    image = await world.images.get(world.image.id)
+    assert image is not None
+    assert (image.status, image.attempts, image.outages) == (ImageStatus.QUEUED, 1, 1)
 
 
 async def test_a_dead_letter_that_could_not_be_sent_is_sent_by_the_dispatcher(
