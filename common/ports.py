@@ -5,7 +5,7 @@ All raise `Unavailable` where the technology behind them does not answer in time
 `WrongConfiguration` where only an operator can change that.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,8 +41,12 @@ class ImageStore(Protocol):
     async def page(self, *, owner: str | None, status: ImageStatus | None, before: UUID | None, limit: int) -> Sequence[Image]:
         """Up to `limit` images, the newest (by id) first, older than `before`; of all owners or in every state where None."""
 
-    async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
-        """The broker has the message: `uploaded` or `queued` → `queued`. None where a worker was faster."""
+    async def mark_queued(self, image_id: UUID, attempts: int, line: Priority, due_in: timedelta) -> Image | None:
+        """The broker has the message, in that line: `uploaded` or `queued` → `queued`. None where a worker was faster."""
+
+    async def put_off(self, image_ids: Collection[UUID], due_in: timedelta, sent_within: timedelta) -> set[UUID]:
+        """Those of them whose messages were put in a line no longer ago than that, and that nobody has claimed since, are due only
+        after `due_in`. → which. Changes nothing that a reader sees."""
 
     async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
         """→ `processing`, attempts + 1, due when the lease ends. None where the image is gone, final, or its lease still runs.
@@ -88,7 +92,8 @@ class ImageStore(Protocol):
         Of concurrent callers no two get the same row."""
 
     async def make_all_due(self) -> int:
-        """All rows that are not settled are due now; for a process that knows it is the only one. → how many."""
+        """All rows that are not settled are due now, as if none had a message; for a process that knows it is the only one, and
+        that its queue is empty. → how many."""
 
     async def check(self) -> None: ...
 
@@ -121,6 +126,9 @@ class Upkeep(Protocol):
         than twice that away, by a clock that was wrong or for a chore that was rarer, comes at once."""
 
     async def backlog(self) -> Backlog: ...
+
+    async def awaited(self) -> dict[Priority, int]:
+        """How many messages there are in each line, if none is lost: of rows that nobody has claimed since theirs was put there."""
 
     async def now(self) -> datetime:
         """The store's clock."""

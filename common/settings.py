@@ -152,7 +152,9 @@ class Settings(BaseSettings):
     render_tasks_per_child: int = Field(1000, ge=1, description="renders after which a child process is replaced")
 
     lease_seconds: float = Field(30, gt=0, description="a worker silent for this long is presumed dead")
-    stale_seconds: float = Field(600, gt=0, description="a queued image not taken for this long is published again")
+    stale_seconds: float = Field(
+        600, gt=0, description="a queued image not taken for this long is published again, if its message was lost"
+    )
     dispatch_interval_seconds: float = Field(1, gt=0, description="how often the dispatcher looks for due images")
     max_attempts: int = Field(5, ge=1, description="attempts a picture has before it fails")
     max_outages: int = Field(200, ge=1, description="attempts that may end because a service is away")

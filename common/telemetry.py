@@ -119,6 +119,7 @@ IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")
 DISPATCHED = _from_zero(
     Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"]),
     "published",
+    "put-off",
     "given-up",
     "dead-letter",
     "unavailable",

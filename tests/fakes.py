@@ -1,7 +1,7 @@
 """Small stand-ins that keep the ports' promises in memory, for tests without services. The contract suites hold them to it."""
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from common.adapters.sql.store import LEASE_ENDED
 from common.errors import BlobNotFound, IdempotencyMismatch, Unauthorized
-from common.images import AttemptError, Failure, IdempotencyKey, Image, ImageStatus, Principal, Result
+from common.images import AttemptError, Failure, IdempotencyKey, Image, ImageStatus, Principal, Priority, Result
 from common.ports import Backlog, Blob, Bucket, Rendered
 from common.processing import Processing
 
@@ -24,6 +24,14 @@ KEY_LIFE = timedelta(hours=24)
 class Row:
     image: Image
     due: datetime | None
+    sent_to: Priority | None = None
+    sent_at: datetime | None = None
+    sent_attempts: int | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        is_queued = self.image.status is ImageStatus.QUEUED and not self.image.deleted
+        return is_queued and self.sent_attempts == self.image.attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +78,22 @@ class FakeImageStore:
         ]
         return sorted(found, key=lambda image: image.id, reverse=True)[:limit]
 
-    async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
+    async def mark_queued(self, image_id: UUID, attempts: int, line: Priority, due_in: timedelta) -> Image | None:
         row = self._fenced(image_id, attempts)
         if row is None or row.image.status is ImageStatus.PROCESSING:
             return None
-        return self._queue(row, due_in)
+        queued = self._queue(row, due_in)
+        row.sent_to, row.sent_at, row.sent_attempts = line, self._clock(), attempts
+        return queued
+
+    async def put_off(self, image_ids: Collection[UUID], due_in: timedelta, sent_within: timedelta) -> set[UUID]:
+        since, put_off = self._clock() - sent_within, set()
+        for image_id in image_ids:
+            row = self.rows.get(image_id)
+            if row and row.is_awaited and row.sent_at and row.sent_at > since:
+                row.due = self._clock() + due_in
+                put_off.add(image_id)
+        return put_off
 
     async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
         row = self._seen(image_id)
@@ -161,7 +180,7 @@ class FakeImageStore:
         unsettled = [row for row in self.rows.values() if row.due]
         now = self._clock()
         for row in unsettled:
-            row.due = now
+            row.due, row.sent_attempts = now, None
         return len(unsettled)
 
     async def expire(self, age: timedelta, limit: int) -> list[Image]:
@@ -208,6 +227,10 @@ class FakeImageStore:
             oldest_seconds={status: oldest(status) for status in unsettled},
             overdue_seconds=(now - min(due)).total_seconds() if due else 0.0,
         )
+
+    async def awaited(self) -> dict[Priority, int]:
+        lines = [row.sent_to for row in self.rows.values() if row.is_awaited]
+        return {line: lines.count(line) for line in Priority}
 
     async def now(self) -> datetime:
         return self._clock()

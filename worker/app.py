@@ -16,7 +16,7 @@ from common.serving import listen, serve
 from common.settings import Settings
 from common.telemetry import log
 from common.usecases.delete_image import finish_due_deletions
-from common.usecases.dispatch_due import DispatchPolicy, dispatch_until_none_is_due
+from common.usecases.dispatch_due import DispatchPolicy, Missing, dispatch_until_none_is_due
 from common.usecases.keep_in_order import UpkeepPolicy, keep_in_order
 from common.usecases.measure import measure
 from common.usecases.process_image import ProcessPolicy, process_image
@@ -49,7 +49,8 @@ async def run_worker(settings: Settings, ports: Ports, stop: asyncio.Event, *, w
 async def _work(settings: Settings, ports: Ports, stop: asyncio.Event) -> None:
     async with RenderPool(settings) as renderer, asyncio.TaskGroup() as tasks:
         policy = DispatchPolicy(stale_after=timedelta(seconds=settings.stale_seconds), retry=retry_policy(settings))
-        tasks.create_task(_repeat(stop, settings.dispatch_interval_seconds, lambda: dispatch_until_none_is_due(ports, policy)))
+        dispatch = partial(dispatch_until_none_is_due, ports, policy, Missing())
+        tasks.create_task(_repeat(stop, settings.dispatch_interval_seconds, dispatch))
         # On its own: an object store that is away holds up deletions, and nothing else.
         tasks.create_task(_repeat(stop, settings.dispatch_interval_seconds, lambda: finish_due_deletions(ports)))
         tasks.create_task(_repeat(stop, settings.measure_interval_seconds, lambda: measure(ports)))

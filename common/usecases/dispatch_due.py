@@ -1,13 +1,22 @@
 """Put what is due on the queue: what nobody published, what the broker lost, what waits for a retry, what a dead worker held.
 
 Any number of workers do this at once; no two get the same row. Promises nothing about when: the caller loops.
+
+A row whose message was sent and that nobody has claimed for long either waits behind others, or its message is lost. Their number
+tells which: where a line holds as many messages as there are rows that should have one in it, none is missing, and the rows are
+only put off; else as many are sent again as are missing, oldest first. So a backlog gets no second messages, however long it lasts,
+but for as many as workers have in hand, which no queue counts. Messages of no such row (second ones, or those of deleted
+images) hide that as many others are lost until workers have taken them: so whatever the queues hold, what was sent very long ago is
+sent again.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from common.errors import Unavailable
-from common.images import Failure, FailureCode, Image, Priority, RetryPolicy
+from common.images import Failure, FailureCode, Image, ImageStatus, Priority, RetryPolicy
 from common.messages import Job
 from common.ports import Ports
 from common.telemetry import DISPATCHED, log
@@ -17,6 +26,8 @@ from common.usecases.process_image import fail_image, send_dead_letter
 BATCH = 100
 # A row that was taken but could not be published is due again after this time.
 HOLD = timedelta(seconds=10)
+# Of `stale_after`: how long what is known of the queues is good, and after how long a message is sent again in any case.
+LOOK_AGAIN, SEND_AGAIN = 0.05, 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +36,43 @@ class DispatchPolicy:
     retry: RetryPolicy
 
 
-async def dispatch_due(ports: Ports, policy: DispatchPolicy) -> bool:
+class Missing:
+    """How many messages each line should hold and does not, less what was sent again since that was looked up. To be kept from
+    round to round: counting takes the longer the more there is."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Priority, int] | None = None
+        self._good_until = 0.0
+
+    async def look(self, ports: Ports, good_for: timedelta) -> None:
+        now = time.monotonic()
+        if now < self._good_until:
+            return
+        self._good_until = now + good_for.total_seconds()
+        try:
+            # In this order: what is claimed in between is missed by neither.
+            depths = await ports.queue.depths()
+        except Unavailable as error:
+            log.debug("queues not compared with the rows", reason=error.reason)
+            self._lines = None
+            return
+        awaited = await ports.upkeep.awaited()
+        self._lines = {line: awaited[line] - depths[line] for line in Priority}
+
+    def take(self, line: Priority) -> bool:
+        """Whether one is to be sent again; then there is one less. True where nobody knows."""
+        if self._lines is None:
+            return True
+        self._lines[line] -= 1
+        return self._lines[line] >= 0
+
+
+async def dispatch_due(ports: Ports, policy: DispatchPolicy, missing: Missing) -> bool:
     """→ whether there may be more. What could not be dispatched is due again soon, behind what else is due. Raises Unavailable
     where the database is away."""
-    due = await ports.images.take_due(BATCH, HOLD)
+    taken = await ports.images.take_due(BATCH, HOLD)
+    waiting = await _put_off(ports, policy, missing, [image for image in taken if image.status is ImageStatus.QUEUED])
+    due = [image for image in taken if image.id not in waiting]
     # One queue that is full, or too slow, holds up none of the others.
     closed: set[Priority] = set()
     for image in due:
@@ -42,7 +86,20 @@ async def dispatch_due(ports: Ports, policy: DispatchPolicy) -> bool:
                 DISPATCHED.labels("unavailable").inc()
                 log.warning("dispatching put off", service=error.service, reason=error.reason, priority=line)
                 closed.add(line)
-    return len(due) == BATCH and not closed
+    return len(taken) == BATCH and not closed
+
+
+async def _put_off(ports: Ports, policy: DispatchPolicy, missing: Missing, queued: list[Image]) -> set[UUID]:
+    """Those whose messages are in the queues."""
+    if not queued:
+        return set()
+    await missing.look(ports, policy.stale_after * LOOK_AGAIN)
+    present = [image.id for image in queued if not missing.take(image.priority)]
+    if not present:
+        return set()
+    put_off = await ports.images.put_off(present, policy.stale_after, policy.stale_after * SEND_AGAIN)
+    DISPATCHED.labels("put-off").inc(len(put_off))
+    return put_off
 
 
 def _lines(image: Image, policy: DispatchPolicy) -> list[Priority]:
@@ -66,17 +123,18 @@ async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image, line: Pr
     if image.attempts:
         await announce(ports, image)
     await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), line)
-    queued = await ports.images.mark_queued(image.id, image.attempts, policy.stale_after)
+    queued = await ports.images.mark_queued(image.id, image.attempts, line, policy.stale_after)
     if queued is not None:
         await announce(ports, queued)
     DISPATCHED.labels("published").inc()
     log.info("image dispatched", image_id=str(image.id), request_id=image.request_id, attempts=image.attempts)
 
 
-async def dispatch_until_none_is_due(ports: Ports, policy: DispatchPolicy) -> None:
-    """One round of the loop."""
+async def dispatch_until_none_is_due(ports: Ports, policy: DispatchPolicy, missing: Missing | None = None) -> None:
+    """One round of the loop. `missing`: what the rounds before have found."""
+    missing = missing or Missing()
     try:
-        while await dispatch_due(ports, policy):
+        while await dispatch_due(ports, policy, missing):
             pass
     except Unavailable as error:
         DISPATCHED.labels("unavailable").inc()

@@ -122,7 +122,7 @@ async def _publish(ports: Ports, image: Image, stale_after: timedelta) -> None:
     """A queue or database that is away now is no reason to refuse: the row is due in a few seconds all the same."""
     try:
         await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), image.priority)
-        await ports.images.mark_queued(image.id, image.attempts, stale_after)
+        await ports.images.mark_queued(image.id, image.attempts, image.priority, stale_after)
     except Unavailable as error:
         PUBLISH_DEFERRED.inc()
         log.warning("publish left to the dispatcher", image_id=str(image.id), service=error.service, reason=error.reason)

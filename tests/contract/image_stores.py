@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from common.adapters.sql import SqlImageStore
 from common.adapters.sql.rows import KEYS
-from common.images import Failure, FailureCode, Image, ImageStatus, Result
+from common.images import Failure, FailureCode, Image, ImageStatus, Priority, Result
 from common.ports import ImageStore
 from tests.builders import image
 from tests.fakes import FakeImageStore
@@ -28,7 +28,7 @@ async def added(images: ImageStore, due_in: timedelta = HOUR, **changes: Any) ->
 
 async def queued(images: ImageStore, **changes: Any) -> Image:
     new = await added(images, **changes)
-    confirmed = await images.mark_queued(new.id, 0, HOUR)
+    confirmed = await images.mark_queued(new.id, 0, Priority.NORMAL, HOUR)
     assert confirmed is not None
     return confirmed
 
@@ -66,7 +66,7 @@ in_every_state = pytest.mark.parametrize("make", EVERY_STATE.values(), ids=EVERY
 
 Write = Callable[[ImageStore, Image, int], Awaitable[object]]
 FENCED: dict[str, Write] = {
-    "mark_queued": lambda images, row, attempts: images.mark_queued(row.id, attempts, PAST),
+    "mark_queued": lambda images, row, attempts: images.mark_queued(row.id, attempts, Priority.NORMAL, PAST),
     "renew": lambda images, row, attempts: images.renew(row.id, attempts, PAST),
     "complete": lambda images, row, attempts: images.complete(row.id, attempts, RESULT),
     "retry": lambda images, row, attempts: images.retry(row.id, attempts, PAST, ERROR, outage=True),

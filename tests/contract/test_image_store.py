@@ -36,7 +36,7 @@ async def test_an_unknown_image_is_none(images: ImageStore) -> None:
 
 async def test_a_confirmed_upload_is_queued(images: ImageStore) -> None:
     new = await added(images, PAST)
-    queued = await images.mark_queued(new.id, 0, HOUR)
+    queued = await images.mark_queued(new.id, 0, Priority.NORMAL, HOUR)
     assert queued is not None
     assert (queued.status, queued.version, queued.attempts) == (ImageStatus.QUEUED, 2, 0)
     assert await images.get(new.id) == queued
@@ -45,17 +45,17 @@ async def test_a_confirmed_upload_is_queued(images: ImageStore) -> None:
 
 async def test_a_message_sent_again_changes_nothing_that_a_reader_sees(images: ImageStore) -> None:
     new = await added(images)
-    queued = await images.mark_queued(new.id, 0, HOUR)
-    assert await images.mark_queued(new.id, 0, PAST) == queued
+    queued = await images.mark_queued(new.id, 0, Priority.NORMAL, HOUR)
+    assert await images.mark_queued(new.id, 0, Priority.NORMAL, PAST) == queued
     assert await due(images) == [queued]
 
 
 async def test_queueing_is_too_late_once_a_worker_has_claimed(images: ImageStore) -> None:
     held = await claimed(images)
     # what the gateway and the dispatcher know is from before the claim
-    assert await images.mark_queued(held.id, 0, PAST) is None
+    assert await images.mark_queued(held.id, 0, Priority.NORMAL, PAST) is None
     # and even the right number cannot take the row from the worker
-    assert await images.mark_queued(held.id, held.attempts, PAST) is None
+    assert await images.mark_queued(held.id, held.attempts, Priority.NORMAL, PAST) is None
     assert await images.get(held.id) == held
     assert await due(images) == []
 
@@ -64,7 +64,7 @@ async def test_queueing_is_too_late_once_a_worker_has_claimed(images: ImageStore
 async def test_a_claim_begins_an_attempt(images: ImageStore, *, queued: bool) -> None:
     new = await added(images, PAST)
     if queued:
-        await images.mark_queued(new.id, 0, PAST)
+        await images.mark_queued(new.id, 0, Priority.NORMAL, PAST)
     held = await images.claim(new.id, HOUR)
     assert held is not None
     assert (held.status, held.attempts, held.version) == (ImageStatus.PROCESSING, 1, 3 if queued else 2)
@@ -234,7 +234,7 @@ async def test_a_row_taken_is_due_again_after_the_hold(images: ImageStore) -> No
 
 async def test_taking_makes_only_ended_leases_queued(images: ImageStore) -> None:
     uploaded = await added(images, PAST)
-    queued = await images.mark_queued((await added(images)).id, 0, PAST)
+    queued = await images.mark_queued((await added(images)).id, 0, Priority.NORMAL, PAST)
     lost = await failed(images, PAST)
     held = await claimed(images, PAST)
     taken = {row.id: row for row in await images.take_due(10, HOUR)}
@@ -267,7 +267,12 @@ async def test_all_that_is_not_settled_can_be_made_due(images: ImageStore) -> No
 
 async def test_every_visible_change_has_the_next_version_and_its_time(images: ImageStore) -> None:
     new = await added(images)
-    seen = [new, await images.mark_queued(new.id, 0, HOUR), await images.claim(new.id, PAST), *await images.take_due(1, HOUR)]
+    seen = [
+        new,
+        await images.mark_queued(new.id, 0, Priority.NORMAL, HOUR),
+        await images.claim(new.id, PAST),
+        *await images.take_due(1, HOUR),
+    ]
     seen += [await images.claim(new.id, HOUR), await images.retry(new.id, 2, HOUR, ERROR, outage=False)]
     seen += [await images.claim(new.id, HOUR), await images.complete(new.id, 3, RESULT)]
     assert [(row.status.value, row.version) for row in seen if row] == [
@@ -297,3 +302,43 @@ async def test_many_at_once_do_not_hinder_each_other(images: ImageStore) -> None
 
 async def test_a_migrated_store_is_ready(images: ImageStore) -> None:
     await images.check()
+
+
+# ---- messages that were sent
+
+
+async def sent(images: ImageStore, line: Priority = Priority.NORMAL, due_in: timedelta = PAST) -> Image:
+    row = await images.mark_queued((await added(images)).id, 0, line, due_in)
+    assert row is not None
+    return row
+
+
+async def test_what_waits_for_its_message_can_be_put_off(images: ImageStore) -> None:
+    waiting, other = await sent(images), await sent(images)
+    assert await images.put_off([waiting.id], HOUR, HOUR) == {waiting.id}
+    assert await due(images) == [other]
+    # and a reader sees nothing of it
+    assert await images.get(waiting.id) == waiting
+
+
+async def test_nothing_else_is_put_off(images: ImageStore) -> None:
+    never_sent = await added(images, PAST)
+    retried, lost = await sent(images), await sent(images)
+    held = await images.claim(retried.id, HOUR)
+    assert held is not None
+    await images.retry(retried.id, held.attempts, PAST, ERROR, outage=True)
+    assert await images.claim(lost.id, PAST) is not None
+    rows = await due(images)
+    assert {row.id for row in rows} == {never_sent.id, retried.id, lost.id}
+    long_ago = await sent(images)
+    assert await images.put_off([row.id for row in [*rows, long_ago]], HOUR, PAST) == set()
+    assert await images.put_off([row.id for row in rows], HOUR, HOUR) == set()
+    # until it is sent again, for the attempt that comes next
+    assert await images.mark_queued(retried.id, 1, Priority.LOW, PAST) is not None
+    assert await images.put_off([retried.id], HOUR, HOUR) == {retried.id}
+
+
+async def test_what_is_made_due_has_no_message(images: ImageStore) -> None:
+    waiting = await sent(images)
+    assert await images.make_all_due() == 1
+    assert await images.put_off([waiting.id], HOUR, HOUR) == set()

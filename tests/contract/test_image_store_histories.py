@@ -18,7 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from common.adapters.sql import SqlImageStore
 from common.adapters.sql.migrate import upgrade
 from common.errors import IdempotencyMismatch
-from common.images import IdempotencyKey, Image, ImageStatus
+from common.images import IdempotencyKey, Image, ImageStatus, Priority
 from common.ports import ImageStore
 from tests.builders import image
 from tests.contract.image_stores import FAILURE, HOUR, PAST, RESULT, age_keys
@@ -101,7 +101,7 @@ class Histories(RuleBasedStateMachine):
     @rule(image_id=ids, offset=off_by, due_in=durations)
     def mark_queued(self, image_id: UUID, offset: int, due_in: timedelta) -> None:
         attempt = self.attempt(image_id, offset)
-        self.same(lambda store: store.mark_queued(image_id, attempt, due_in))
+        self.same(lambda store: store.mark_queued(image_id, attempt, Priority.NORMAL, due_in))
 
     @rule(image_id=ids, lease=durations)
     def claim(self, image_id: UUID, lease: timedelta) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from uuid6 import uuid7
 
-from common.images import IdempotencyKey, Image, ImageStatus
+from common.images import IdempotencyKey, Image, ImageStatus, Priority
 from common.ports import ImageStore, Upkeep
 from tests.builders import image
 from tests.contract.image_stores import EVERY_STATE, FAILURE, HOUR, PAST, added, age_keys, claimed, completed, due, failed, queued
@@ -235,3 +235,23 @@ async def test_what_is_overdue_is_told_by_the_row_that_is_so_for_longest(images:
 
 async def test_the_stores_clock(upkeep: Upkeep) -> None:
     assert abs(await upkeep.now() - datetime.now(UTC)).total_seconds() < ABOUT
+
+
+# ---- messages that are awaited
+
+
+async def test_each_row_that_nobody_has_claimed_awaits_a_message_where_it_was_put(images: ImageStore, upkeep: Upkeep) -> None:
+    assert await upkeep.awaited() == dict.fromkeys(Priority, 0)
+    for make in EVERY_STATE.values():
+        await make(images)
+    rows = [await added(images, priority=Priority.HIGH) for _ in range(4)]
+    for row in rows:
+        await images.mark_queued(row.id, 0, Priority.LOW, HOUR)
+    # the one that `queued` makes, and those that were put in another line than their own
+    assert await upkeep.awaited() == {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 4}
+    held = await images.claim(rows[0].id, HOUR)
+    assert held is not None
+    await images.retry(held.id, held.attempts, HOUR, "away", outage=True)
+    await images.claim(rows[1].id, HOUR)
+    await images.mark_deleted(rows[2].id, None, HOUR)
+    assert (await upkeep.awaited())[Priority.LOW] == 1

@@ -238,7 +238,17 @@ def _plain(sql: str) -> str:
 
 
 # As the first revision makes it.
-_LATER = ("deleted", "forgiven", "first_error", "first_error_at", "last_error", "last_error_at")
+_LATER = (
+    "deleted",
+    "forgiven",
+    "first_error",
+    "first_error_at",
+    "last_error",
+    "last_error_at",
+    "sent_attempts",
+    "sent_to",
+    "sent_at",
+)
 _FIRST_IMAGES = table("images", *(column(each.name, each.type) for each in IMAGES.c if each.name not in _LATER))
 
 

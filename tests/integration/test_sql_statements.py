@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from common.adapters.sql import SqlImageStore
 from common.errors import IdempotencyMismatch
-from common.images import IdempotencyKey, ImageStatus
+from common.images import IdempotencyKey, ImageStatus, Priority
 from tests.builders import image
 from tests.contract.sockets import Server, proxy_to
 from tests.databases import opened
@@ -51,7 +51,7 @@ async def test_a_call_is_one_round_trip_and_a_transaction_its_statements_and_two
                 "add": lambda: store.add(new, HOUR),
                 "get": lambda: store.get(new.id),
                 "page": lambda: store.page(owner="alice", status=ImageStatus.FAILED, before=new.id, limit=20),
-                "mark_queued": lambda: store.mark_queued(new.id, 0, HOUR),
+                "mark_queued": lambda: store.mark_queued(new.id, 0, Priority.NORMAL, HOUR),
                 "claim": lambda: store.claim(new.id, HOUR),
                 "renew": lambda: store.renew(new.id, 1, HOUR),
                 "retry": lambda: store.retry(new.id, 1, HOUR, "away", outage=False),
@@ -99,5 +99,5 @@ async def test_an_upload_is_an_insert_and_an_update_and_no_more(sqlite_url: str)
             raw: Any = (await connection.get_raw_connection()).driver_connection
             await raw.set_trace_callback(ran.append)
         new = await store.add(image(), HOUR)
-        await store.mark_queued(new.id, 0, HOUR)
+        await store.mark_queued(new.id, 0, Priority.NORMAL, HOUR)
     assert [statement.split()[0] for statement in ran] == ["INSERT", "UPDATE"]

@@ -182,6 +182,11 @@ async def an_unpublished_one(life: Life) -> None:
     life.let_pass(LEASE)
 
 
+async def one_that_waits(life: Life) -> None:
+    await life.given()
+    life.let_pass(STALE)
+
+
 async def one_whose_worker_died(life: Life) -> None:
     await life.given()
     await life.images.claim(life.image.id, LEASE)
@@ -308,6 +313,7 @@ async def read(life: Life, ports: Ports) -> None:
 
 
 CLAIMED = "images.claim cache.invalidate blobs.fetch"
+COMPARED = "queue.depths upkeep.awaited images.put_off"
 DIED = "images.fail cache.invalidate notifier.notify queue.publish_dead images.settle"
 RETRIED = "images.retry cache.invalidate"
 GONE = "cache.invalidate notifier.notify"
@@ -338,9 +344,12 @@ DEEDS = {
     ),
     "dispatch": Deed(an_unpublished_one, dispatch, "images.take_due queue.publish images.mark_queued cache.invalidate"),
     "dispatch after a lease": Deed(
-        one_whose_worker_died, dispatch, "images.take_due cache.invalidate queue.publish images.mark_queued cache.invalidate"
+        one_whose_worker_died,
+        dispatch,
+        f"images.take_due {COMPARED} cache.invalidate queue.publish images.mark_queued cache.invalidate",
     ),
-    "dispatch what is given up": Deed(one_whose_workers_all_died, dispatch, f"images.take_due {DIED}"),
+    "dispatch what waits": Deed(one_that_waits, dispatch, f"images.take_due {COMPARED}"),
+    "dispatch what is given up": Deed(one_whose_workers_all_died, dispatch, f"images.take_due {COMPARED} {DIED}"),
     "dispatch a dead letter": Deed(one_without_its_dead_letter, dispatch, "images.take_due queue.publish_dead images.settle"),
     **{
         f"delete a {status} one": Deed(
@@ -439,7 +448,7 @@ PORTS: dict[str, type] = {
 }
 ONLY_LOOK = {
     *("images.check", "blobs.check", "queue.check", "cache.check"),
-    *("queue.depths", "upkeep.backlog", "upkeep.now", "blobs.open", "blobs.link", "notifier.subscribe"),
+    *("upkeep.backlog", "upkeep.now", "blobs.open", "blobs.link", "notifier.subscribe"),
 }
 # The job goes on whatever becomes of the first, see test_process_image.py; the other is done at a start, before anything else.
 APART = {"images.renew", "images.make_all_due"}

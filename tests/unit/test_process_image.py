@@ -13,7 +13,7 @@ from common.images import FailureCode, Image, ImageStatus, Priority, RetryPolicy
 from common.messages import Job
 from common.ports import Bucket
 from common.usecases import process_image as process
-from common.usecases.dispatch_due import BATCH, HOLD, dispatch_due, dispatch_until_none_is_due
+from common.usecases.dispatch_due import BATCH, HOLD, Missing, dispatch_due, dispatch_until_none_is_due
 from common.usecases.get_image import get_image
 from common.usecases.process_image import ProcessPolicy, process_image
 from tests import world as worlds
@@ -279,7 +279,7 @@ async def test_a_dead_letter_that_could_not_be_sent_is_sent_by_the_dispatcher(
     # when it is back
     monkeypatch.setattr(world.queue, "publish_dead", send)
     await world.images.make_all_due()
-    await dispatch_due(world.ports, DISPATCH)
+    await dispatch_due(world.ports, DISPATCH, Missing())
 
     # then, once
     assert len(world.dead()) == 1
@@ -289,7 +289,7 @@ async def test_a_dead_letter_that_could_not_be_sent_is_sent_by_the_dispatcher(
 async def test_the_dispatcher_publishes_what_is_due_and_marks_it_queued(world: World) -> None:
     await world.images.make_all_due()
 
-    await dispatch_due(world.ports, DISPATCH)
+    await dispatch_due(world.ports, DISPATCH, Missing())
 
     image = await world.images.get(world.image.id)
     assert image is not None
@@ -354,7 +354,7 @@ async def test_a_picture_whose_workers_all_died_ends_as_failed(world: World) -> 
         assert await world.images.claim(world.image.id, timedelta(0)) is not None
 
     # when
-    await dispatch_due(world.ports, DISPATCH)
+    await dispatch_due(world.ports, DISPATCH, Missing())
 
     # then
     image = await world.images.get(world.image.id)

@@ -28,7 +28,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 class ImageRow(SQLModel, table=True):
     """`deleted`: seen by nobody, and there only until what belongs to it is removed. `dispatch_after`: from when the row is due;
-    null once it is settled. `last_due`: what that was before it was last taken."""
+    null once it is settled. `last_due`: what that was before it was last taken. `sent_to`: the line that its message was last put
+    in, at `sent_at`, when there had been so many attempts as `sent_attempts` says."""
 
     __tablename__ = "images"
     __table_args__ = (
@@ -86,6 +87,9 @@ class ImageRow(SQLModel, table=True):
     first_error_at: datetime | None = Field(sa_type=UtcDateTime)
     last_error: str | None = Field(sa_type=Text)
     last_error_at: datetime | None = Field(sa_type=UtcDateTime)
+    sent_attempts: int | None
+    sent_to: str | None = Field(sa_type=Text)
+    sent_at: datetime | None = Field(sa_type=UtcDateTime)
 
 
 class IdempotencyKeyRow(SQLModel, table=True):
@@ -117,6 +121,9 @@ METADATA = SQLModel.metadata
 IMAGES: Table = METADATA.tables["images"]
 KEYS: Table = METADATA.tables["idempotency_keys"]
 TURNS: Table = METADATA.tables["turns"]
+
+# Its message was put in a line, and nobody has claimed the row since, which would be one attempt more.
+AWAITED = (IMAGES.c.status == ImageStatus.QUEUED) & (IMAGES.c.sent_attempts == IMAGES.c.attempts) & ~IMAGES.c.deleted
 
 
 def new_row(image: Image) -> dict[str, Any]:

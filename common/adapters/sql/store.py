@@ -5,7 +5,7 @@ longer than all else that executing it takes of this process.
 Does not make or change the table: see migrate.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -30,9 +30,9 @@ from sqlalchemy import (
 
 from common.adapters.sql.database import Database, marked_deleted
 from common.adapters.sql.migrate import current_revision, head_revision
-from common.adapters.sql.rows import IMAGES, KEY_LIFE, KEYS, NOT_COMPLETED, new_row, to_image
+from common.adapters.sql.rows import AWAITED, IMAGES, KEY_LIFE, KEYS, NOT_COMPLETED, new_row, to_image
 from common.errors import IdempotencyMismatch, NotMigrated, Unavailable
-from common.images import FINAL, Failure, IdempotencyKey, Image, ImageStatus, Result
+from common.images import FINAL, Failure, IdempotencyKey, Image, ImageStatus, Priority, Result
 
 _C = IMAGES.c
 # Parameters of statements that are made once.
@@ -82,9 +82,14 @@ class SqlImageStore(Database):
             wanted = wanted.where(_C.id < before)
         return [to_image(row) for row in (await self.execute(wanted)).mappings()]
 
-    async def mark_queued(self, image_id: UUID, attempts: int, due_in: timedelta) -> Image | None:
+    async def mark_queued(self, image_id: UUID, attempts: int, line: Priority, due_in: timedelta) -> Image | None:
         of_attempt = {"of_image": image_id, "of_attempt": attempts}
-        return await self._one(self._mark_queued, of_attempt | {"due_in": self.due_in(due_in)})
+        return await self._one(self._mark_queued, of_attempt | {"sent_to": line, "due_in": self.due_in(due_in)})
+
+    async def put_off(self, image_ids: Collection[UUID], due_in: timedelta, sent_within: timedelta) -> set[UUID]:
+        waiting = update(IMAGES).where(_C.id.in_(image_ids), AWAITED, _C.sent_at > self.after(-sent_within))
+        put_off = await self.execute(waiting.values(dispatch_after=self.after(due_in)).returning(_C.id))
+        return set(put_off.scalars())
 
     async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
         return await self._one(self._claim, {"of_image": image_id, "due_in": self.due_in(lease)})
@@ -180,8 +185,8 @@ class SqlImageStore(Database):
         return [to_image(row) for row in sorted(taken.mappings(), key=lambda row: (row["last_due"], row["id"]))]
 
     async def make_all_due(self) -> int:
-        changed = await self.execute(update(IMAGES).where(_C.dispatch_after.is_not(None)).values(dispatch_after=self.now()))
-        return changed.rowcount
+        unsettled = update(IMAGES).where(_C.dispatch_after.is_not(None))
+        return (await self.execute(unsettled.values(dispatch_after=self.now(), sent_attempts=None))).rowcount
 
     async def check(self) -> None:
         async with self.connected() as connection:
@@ -209,10 +214,16 @@ class SqlImageStore(Database):
         )
 
     def _marking_queued(self) -> Update:
+        """Its parameter `sent_to` gives that column."""
         return (
             _fenced(_ID, _ATTEMPT)
             .where(or_(_C.status == ImageStatus.UPLOADED, _C.status == ImageStatus.QUEUED))
-            .values(**self._queued_where(_C.status == ImageStatus.UPLOADED), dispatch_after=self.due())
+            .values(
+                **self._queued_where(_C.status == ImageStatus.UPLOADED),
+                dispatch_after=self.due(),
+                sent_attempts=_C.attempts,
+                sent_at=self.now(),
+            )
         )
 
     def _taking_due(self, *, deleted: bool) -> Executable:

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, func, or_, select, tuple_, type_coerce, update
 
 from common.adapters.sql.database import Database, marked_deleted
-from common.adapters.sql.rows import IMAGES, KEY_LIFE, KEYS, NOT_COMPLETED, TURNS, UtcDateTime, to_image
-from common.images import FINAL, Image, ImageStatus
+from common.adapters.sql.rows import AWAITED, IMAGES, KEY_LIFE, KEYS, NOT_COMPLETED, TURNS, UtcDateTime, to_image
+from common.images import FINAL, Image, ImageStatus, Priority
 from common.ports import Backlog
 
 _C = IMAGES.c
@@ -92,6 +92,11 @@ class SqlUpkeep:
             oldest_seconds={status: seconds_since(f"{status}_oldest") for status in _UNSETTLED},
             overdue_seconds=seconds_since("due"),
         )
+
+    async def awaited(self) -> dict[Priority, int]:
+        counted = select(_C.sent_to, func.count().label("messages")).where(AWAITED, NOT_COMPLETED).group_by(_C.sent_to)
+        found = {row.sent_to: row.messages for row in await self._database.execute(counted)}
+        return {line: found.get(line, 0) for line in Priority}
 
     async def now(self) -> datetime:
         now: datetime = (await self._database.execute(select(self._clock()))).scalar_one()
