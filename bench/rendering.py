@@ -21,6 +21,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from bench.processes import cpu_seconds, rss_bytes, tree
 from common import processing
 from common.formats import Limits
@@ -135,12 +137,12 @@ def main(how: str, processes: int, amount: float, picture: Path, folder: Path) -
         case "alone":
             return all_alone(processes, amount, picture, folder)
         case "stream":
-            return asyncio.run(stream(processes, round(amount), cycle(sorted(picture.parent.glob("*.jpg"))), folder))
+            return uvloop.run(stream(processes, round(amount), cycle(sorted(picture.parent.glob("*.jpg"))), folder))
         case "call":
-            return asyncio.run(for_a_while(carry, processes, 1, amount, picture, folder))
+            return uvloop.run(for_a_while(carry, processes, 1, amount, picture, folder))
         case "carry":
-            return asyncio.run(for_a_while(carry, processes, processes * 2, amount, picture, folder))
-    return asyncio.run(for_a_while(render_file, processes, processes * 2, amount, picture, folder))
+            return uvloop.run(for_a_while(carry, processes, processes * 2, amount, picture, folder))
+    return uvloop.run(for_a_while(render_file, processes, processes * 2, amount, picture, folder))
 
 
 if __name__ == "__main__":

@@ -149,7 +149,10 @@ class Settings(BaseSettings):
     )
     render_seconds: float = Field(30, gt=0, description="time limit of one render")
     render_memory_bytes: int = Field(1 << 30, ge=1 << 28, description="memory limit of a render's child process")
-    render_tasks_per_child: int = Field(1000, ge=1, description="renders after which a child process is replaced")
+    render_tasks_per_child: int = Field(20_000, ge=1, description="renders after which a child process is replaced")
+    render_resident_bytes: int = Field(
+        3 << 27, ge=1 << 27, description="memory that a child process may keep between renders; one that keeps more is replaced"
+    )
 
     lease_seconds: float = Field(30, gt=0, description="a worker silent for this long is presumed dead")
     stale_seconds: float = Field(

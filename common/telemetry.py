@@ -115,6 +115,9 @@ CHILDREN_LOST = _from_zero(
     "time-limit",
     "crashed",
 )
+CHILDREN_OUTGROWN = Counter(
+    "image_processor_children_outgrown_total", "Render processes replaced between two pictures because they kept too much memory"
+)
 IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")
 DISPATCHED = _from_zero(
     Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"]),

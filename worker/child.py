@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from common.errors import PictureRefused
 from common.formats import Limits
@@ -30,6 +31,52 @@ class Crash:
     traceback: str
 
 
+class Allowance(int):
+    """How many renders a child may do, which ends early once it keeps more than `resident_bytes` between two of them.
+
+    The pool passes it as the number of tasks a child may take, and the child compares it with the number done before it takes
+    another from the queue. So no picture is with a child that ends."""
+
+    resident_bytes: int
+
+    def __new__(cls, renders: int, resident_bytes: int) -> Self:
+        made = super().__new__(cls, renders)
+        made.resident_bytes = resident_bytes
+        return made
+
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override] # int's takes one
+        return int(self), self.resident_bytes
+
+    def __gt__(self, done: int) -> bool:
+        return super().__gt__(done) and memory_bytes().resident <= self.resident_bytes
+
+
+class Memory(NamedTuple):
+    """Of this process. 0 elsewhere than on Linux, where nobody tells."""
+
+    address_space: int
+    resident: int
+
+
+def memory_bytes() -> Memory:
+    if sys.platform != "linux":
+        return Memory(0, 0)
+    address_space, resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
+    return Memory(int(address_space) * resource.getpagesize(), int(resident) * resource.getpagesize())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`resident_bytes`: what the child kept when it was done."""
+
+    outcome: Rendered | Failure | Crash
+    resident_bytes: int
+
+
+def answer_in_child(render: RenderFunction, source: Path, target: Path, text: str, limits: Limits) -> Answer:
+    return Answer(render_in_child(render, source, target, text, limits), memory_bytes().resident)
+
+
 def render_in_child(render: RenderFunction, source: Path, target: Path, text: str, limits: Limits) -> Rendered | Failure | Crash:
     """Answers with values, because an exception that cannot be pickled and rebuilt would take the whole pool down."""
     try:
@@ -42,13 +89,13 @@ def render_in_child(render: RenderFunction, source: Path, target: Path, text: st
         return Crash(traceback.format_exc())
 
 
-def become_child(parent: int, memory_bytes: int) -> None:
+def become_child(parent: int, more_bytes: int) -> None:
     """Runs first in each child, which was born with SIGTERM and SIGINT blocked (see pool.py)."""
     _leave_the_group()
     _die_with(parent)
     keep_freed_memory()
     _load_decoders()
-    _limit_memory(memory_bytes)
+    _limit_memory(more_bytes)
 
 
 def _leave_the_group() -> None:
@@ -85,9 +132,8 @@ def _load_decoders() -> None:
     import worker.imaging  # noqa: F401 - for the first picture
 
 
-def _limit_memory(memory_bytes: int) -> None:
+def _limit_memory(more_bytes: int) -> None:
     """Address space above what the bare child has. Elsewhere than on Linux the limit means too many different things to set it."""
     if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        limit = pages * resource.getpagesize() + memory_bytes
+        limit = memory_bytes().address_space + more_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,8 +1,9 @@
 """Renders in child processes, each with a time limit and a memory limit.
 
 Promises that a picture on which a child hangs, crashes or is killed costs that picture an attempt and nobody else anything, that no
-child outlives the worker, and that a signal to the worker's process group does not end what is being rendered. Paths and small
-values travel between the processes, never pictures. Does not limit how many renders wait: the caller does.
+child outlives the worker, that one which keeps too much memory is replaced between two pictures, and that a signal to the worker's
+process group does not end what is being rendered. Paths and small values travel between the processes, never pictures. Does not
+limit how many renders wait: the caller does.
 """
 
 import asyncio
@@ -26,8 +27,8 @@ from common.images import Failure, FailureCode
 from common.ports import Rendered
 from common.processing import Processing
 from common.settings import Settings
-from common.telemetry import CHILDREN_LOST, POOL_RESTARTS, log
-from worker.child import Crash, RenderFunction, become_child, render_in_child
+from common.telemetry import CHILDREN_LOST, CHILDREN_OUTGROWN, POOL_RESTARTS, log
+from worker.child import Allowance, Answer, Crash, RenderFunction, answer_in_child, become_child
 from worker.imaging import render_file
 
 
@@ -38,7 +39,7 @@ class RenderPool:
         self._settings = settings
         self._render = render
         self._pool: _Children | None = None
-        self._running: set[Future[Rendered | Failure | Crash]] = set()
+        self._running: set[Future[Answer]] = set()
         self._restarting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -73,7 +74,7 @@ class RenderPool:
         settings = self._settings
         try:
             future = pool.schedule(
-                render_in_child,
+                answer_in_child,
                 args=(self._render, source, target, processing.canonical, settings.limits),
                 timeout=settings.render_seconds,
             )
@@ -82,7 +83,7 @@ class RenderPool:
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         try:
-            return await asyncio.wrap_future(future)
+            answer = await asyncio.wrap_future(future)
         except TimeoutError:
             CHILDREN_LOST.labels("time-limit").inc()
             detail = f"Rendering this picture takes longer than {settings.render_seconds:g} seconds."
@@ -91,6 +92,9 @@ class RenderPool:
             CHILDREN_LOST.labels("crashed").inc()
             log.error("renderer crashed", exit_code=error.exitcode, pid=error.pid)
             raise _crashed() from None
+        if answer.resident_bytes > settings.render_resident_bytes:
+            CHILDREN_OUTGROWN.inc()
+        return answer.outcome
 
     async def _replace(self, broken: "_Children") -> None:
         """Several renders may find the same pool broken; the first replaces it. The old one is gone before the new one starts, so
@@ -121,7 +125,7 @@ class _Children(ProcessPool):
         self._starter = _RememberingContext()
         super().__init__(
             max_workers=settings.worker_processes,
-            max_tasks=settings.render_tasks_per_child,
+            max_tasks=Allowance(settings.render_tasks_per_child, settings.render_resident_bytes),
             initializer=become_child,
             initargs=(os.getpid(), settings.render_memory_bytes),
             context=self._starter,

@@ -22,6 +22,7 @@ from common.formats import Format, Limits
 from common.images import FailureCode
 from common.ports import Rendered
 from common.settings import load
+from common.telemetry import CHILDREN_OUTGROWN
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
 from worker.child import RenderFunction
@@ -46,11 +47,16 @@ def _obey(source: Path, target: Path, text: str, limits: Limits) -> Rendered:
             _ = [bytearray(1 << 24) for _ in range(1 << 6)]
         case "reuse":
             target.write_text(str(_page_faults_of_reuse()), encoding="ascii")
+        case "grow":
+            _kept.append(bytearray(b"\1") * (160 << 20))
         case "exit":
             os._exit(3)
         case "bug":
             raise _TwoArguments("one", "two")
     return Rendered(content_type=text, size_bytes=limits.pixels, sha256="", width=1, height=1)
+
+
+_kept: list[bytearray] = []
 
 
 class _TwoArguments(Exception):
@@ -247,6 +253,42 @@ async def test_a_child_is_replaced_after_so_many_renders(tmp_path: Path) -> None
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a child knows its size")
+async def test_a_child_that_has_grown_is_replaced_between_two_pictures(tmp_path: Path) -> None:
+    before = CHILDREN_OUTGROWN._value.get()
+    async with _open(render_resident_bytes=1 << 27) as render:
+        # given pictures that wait behind one on which their child grows
+        names = ["first", "grow", *(f"after-{number}" for number in range(6))]
+
+        # when
+        await asyncio.gather(*(render(tmp_path / name) for name in names))
+
+        # then none is lost
+        pids = [await _pid(tmp_path / name) for name in names]
+        assert pids[0] == pids[1]
+        assert {*pids[2:]} == {pids[-1]} != {pids[0]}
+    assert CHILDREN_OUTGROWN._value.get() == before + 1
+
+
+async def test_two_processes_render_the_same_as_one_and_leave_no_other_file(tmp_path: Path) -> None:
+    sources = [f"{seed}.jpg" for seed in range(6)]
+    found = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        for seed, name in enumerate(sources):
+            (folder / name).write_bytes(photo_jpeg(160, 90, seed))
+
+        async with RenderPool(load(worker_processes=processes)) as pool:
+            rendered = await asyncio.gather(*(pool.render(folder / name, _target_of(folder / name), STEPS) for name in sources))
+
+        assert {path.name for path in folder.iterdir()} == {*sources, *(f"{name}.target" for name in sources)}
+        found.append([(each, _target_of(folder / name).read_bytes()) for each, name in zip(rendered, sources, strict=True)])
+
+    assert found[0] == found[1]
+    assert len({content for _, content in found[0]}) == len(sources)
+
+
 async def test_leaving_lets_what_runs_finish_and_no_child_behind(tmp_path: Path) -> None:
     async with _open() as render:
         rendering = render(tmp_path / "wait")
@@ -269,6 +311,7 @@ from pathlib import Path
 import uvloop
 from tests.integration.test_pool import STEPS, _obey
 from common.settings import load
+from common.telemetry import CHILDREN_OUTGROWN
 from worker.pool import RenderPool
 
 async def main(folder):
