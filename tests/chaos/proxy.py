@@ -34,6 +34,7 @@ class Proxy:
         self._refuses = self._is_away = False
         self._lost: Direction | None = None
         self._delay_seconds = 0.0
+        self.delayed = 0
         self._bytes_per_second: float | None = None
 
     def __enter__(self) -> Self:
@@ -68,7 +69,7 @@ class Proxy:
         self._lost = direction
 
     def delay(self, seconds: float) -> None:
-        """Each piece is passed on that much later."""
+        """Each piece is passed on that much later; `delayed` says how many were, or are being."""
         self._delay_seconds = seconds
 
     def throttle(self, bytes_per_second: float) -> None:
@@ -165,6 +166,7 @@ class Proxy:
         """Until the end, which is passed on, too."""
         while chunk := await source.read(CHUNK_BYTES):
             if self._delay_seconds:
+                self.delayed += 1
                 await asyncio.sleep(self._delay_seconds)
             if self._bytes_per_second:
                 await asyncio.sleep(len(chunk) / self._bytes_per_second)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tests.polling import wait_until
 SAMPLES = make_samples(6)[GOOD]
 # The time limit of a call, twice where it is asked what became of the first, and what a busy machine adds.
 BOUNDED_SECONDS = 8
+# More than the time limit of a call, and of closing its connection after that.
+LATE_SECONDS = 6.0
 
 
 def accept_some(system: System, count: int = 6) -> None:
@@ -135,6 +138,25 @@ def test_so_slow_that_the_commit_comes_after_the_gateway_has_given_up(system: Sy
 
     accepts_again(system)
     system.audit(within_seconds=60)
+
+
+def test_a_commit_that_arrives_when_the_gateway_has_given_up_already(tmp_path: Path, servers: Servers, keycloak_url: str) -> None:
+    """What was refused is kept from ever being there, also where the statement was only late."""
+    with running_system(tmp_path, servers, workers=0) as system:
+        accept_some(system, 3)
+        way = system.proxies["postgres"]
+        way.delay(LATE_SECONDS)
+        with ThreadPoolExecutor(1) as thread:
+            refused = thread.submit(refused_in_time, system)
+            wait_until(lambda: way.delayed > 0, "the statement to be on its way", 20)
+            # and nothing after it is late
+            way.heal()
+            refused.result()
+        time.sleep(LATE_SECONDS)
+
+        system.start_worker()
+        system.audit(within_seconds=60)
+        assert "refused.jpg" not in {row.filename for row in system.inventory.rows().values() if not row.deleted}
 
 
 def test_silent(system: System) -> None:
