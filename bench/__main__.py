@@ -10,6 +10,8 @@ from bench import gateway as gateways
 from bench import installed
 from bench import pipeline as pipelines
 from bench import pool as pools
+from bench import scale as scales
+from bench import simulation as simulations
 
 app = typer.Typer(
     help="Measure this service, and others beside it, in one run. Results go to bench-results/.",
@@ -77,6 +79,29 @@ def gateway(
 ) -> None:
     """Uploads and status reads per second of a gateway, beside an empty route; its memory under many large uploads."""
     gateways.run(out, quick=quick)
+
+
+@app.command()
+def scale(
+    quick: Annotated[bool, typer.Option("--quick", help="few rows and messages: whether it works, not how fast")] = False,
+    rows: Annotated[list[int] | None, typer.Option(metavar="N", help="how many images there are; may be given again")] = None,
+    out: Out = Path("bench-results"),
+) -> None:
+    """What statements cost with few and with many rows, and messages with an empty and with a long queue."""
+    scales.run(out, rows, quick=quick)
+
+
+@app.command()
+def simulate(
+    rate: Annotated[
+        list[float] | None, typer.Option(metavar="N", min=0.1, help="images a second; may be given again; default 10, 1000, 10000")
+    ] = None,
+    picture: Annotated[str, typer.Option(help="whose costs, where OUT has results of pipeline")] = "640x480",
+    seed: Annotated[int, typer.Option(help="the same gives the same")] = 1,
+    out: Out = Path("bench-results"),
+) -> None:
+    """Cores, network, disk and waits at a rate, from what pipeline has measured; see docs/scaling.md."""
+    simulations.run(out, rate or [10, 1_000, 10_000], picture, seed)
 
 
 if __name__ == "__main__":
