@@ -58,7 +58,7 @@ def run(out: Path, *, quick: bool) -> None:
         {"picture": picture, "how": how, "processes": processes, "turn": f"{how} × {processes}"}
         | one
         | ({"two_to_one": _two_to_one(picture, how, found)} if processes == 2 else {})
-        | ({"share_of_moving": _share(picture, found)} if how == "carry" else {})
+        | ({"share_of_moving": _share(picture, found)} if (how, processes) == ("pool", 1) else {})
         for (picture, how, processes), one in found.items()
     ]
     rows += [_memory(memory, console)]
@@ -96,9 +96,10 @@ def _two_to_one(picture: str, how: str, found: Found) -> float:
 
 
 def _share(picture: str, found: Found) -> float:
-    """Of a render's CPU time: what its pictures, results and messages cost all processes, the files included."""
-    carried = found[picture, "carry", 1]
-    return (carried["parent_cpu_ms"] + carried["children_cpu_ms"]) / found[picture, "alone", 1]["children_cpu_ms"]
+    """Of a render's CPU time: what its picture, result and messages cost the parent, and a child that does nothing else, files
+    included."""
+    moving = found[picture, "pool", 1]["parent_cpu_ms"] + found[picture, "carry", 1]["children_cpu_ms"]
+    return moving / found[picture, "alone", 1]["children_cpu_ms"]
 
 
 def _table(picture: str, found: Found) -> Table:

@@ -8,7 +8,6 @@
 """
 
 import asyncio
-import hashlib
 import json
 import multiprocessing
 import os
@@ -42,7 +41,7 @@ START_SECONDS = 60
 def carry(source: Path, target: Path, text: str, _: Limits) -> Rendered:
     source.read_bytes()
     target.write_bytes(RESULT)
-    return Rendered(content_type=text, size_bytes=len(RESULT), sha256=hashlib.sha256(RESULT).hexdigest(), width=1, height=1)
+    return Rendered(content_type=text, size_bytes=len(RESULT), sha256="0" * 64, width=1, height=1)
 
 
 async def keep_busy(pool: RenderPool, in_flight: int, sources: Iterable[tuple[Path, Path]], seen: Callable[[], None]) -> None:
