@@ -97,7 +97,8 @@ The service is running at {url} (API documentation: {url}/docs). Try it:
   ID=$(curl -s -H "Authorization: Bearer $TOKEN" -F image=@samples/sample.jpg {url}/api/v1/upload \\
     | grep -o '"id":"[^"]*' | cut -d'"' -f4)
   curl -s -H "Authorization: Bearer $TOKEN" {url}/api/v1/images/$ID/status
-  curl -sf --retry 10 --retry-all-errors -H "Authorization: Bearer $TOKEN" {url}/api/v1/images/$ID/content -o result.jpg
+  curl -sSf --retry 10 --retry-delay 1 --retry-all-errors -o result.jpg \\
+    -H "Authorization: Bearer $TOKEN" {url}/api/v1/images/$ID/content
 
 Data is in {settings.data_dir}. Ctrl-C stops it.""")
 

@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     rate_limit: str = Field("6000/minute", description="requests a caller may make, as in 100/second; off: any number")
     cors_origins: list[str] = Field([], description="web origins whose pages may call the API, as JSON; * for all")
     presets: dict[str, str] = Field({}, description="names for processings, as JSON; used as @name")
-    presets_only: bool = Field(False, description="accept presets (and the default) only")
+    presets_only: bool = Field(False, description="accept presets only, and uploads that name no processing")
 
     worker_processes: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,

@@ -229,3 +229,12 @@ def test_the_examples_are_the_defaults(empty_folder: Path) -> None:
     (empty_folder / "config.yaml").write_text(text)
 
     assert load() == Settings()
+
+
+def test_the_production_stack_passes_on_the_settings_that_its_first_lines_name() -> None:
+    text = (ROOT / "docker-compose.prod.yml").read_text()
+    named = re.findall(r"\b[A-Z_]{6,}\b", text.partition("the programs' own settings (README.md) ")[2].partition(".\n")[0])
+    passed = [name for name, value in yaml.safe_load(text)["x-settings"].items() if value is None]
+
+    assert named == passed
+    assert {name.lower() for name in passed} <= set(Settings.model_fields)
