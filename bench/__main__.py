@@ -56,7 +56,9 @@ def pipeline(
 
 @app.command()
 def pool(
-    quick: Annotated[bool, typer.Option("--quick", help="short turns, one each: whether it works, not how fast")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="small pictures, short turns, one each: whether it works, not how fast")
+    ] = False,
     out: Out = Path("bench-results"),
 ) -> None:
     """How rendering scales from one child process to two, what moving pictures between processes costs, and the memory it takes."""

@@ -36,7 +36,7 @@ def run(out: Path, *, quick: bool) -> None:
         (QUICK_ROUNDS, QUICK_SECONDS_PER_TURN, QUICK_STREAMED) if quick else (ROUNDS, SECONDS_PER_TURN, STREAMED)
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        pictures = _make_pictures(Path(name))
+        pictures = _make_pictures(Path(name), quick=quick)
         folder = Path(name) / "results"
         folder.mkdir()
         turns = [(picture, how, processes) for picture in pictures for how, processes in TURNS] * rounds
@@ -65,10 +65,11 @@ def run(out: Path, *, quick: bool) -> None:
     console.print(f"Written: {write_results(out, 'pool', rows, x='turn', y='per_second', by='picture')}")
 
 
-def _make_pictures(folder: Path) -> dict[str, Path]:
-    pictures = {SMALL: folder / "640x480.jpg", LARGE: folder / "12mp.jpg"}
-    pictures[SMALL].write_bytes(jpeg(photo(640, 480)))
-    pictures[LARGE].write_bytes(jpeg(photo(4000, 3000)))
+def _make_pictures(folder: Path, *, quick: bool) -> dict[str, Path]:
+    sizes = {SMALL: (640, 480)} if quick else {SMALL: (640, 480), LARGE: (4000, 3000)}
+    pictures = {label: folder / f"{width}x{height}.jpg" for label, (width, height) in sizes.items()}
+    for label, path in pictures.items():
+        path.write_bytes(jpeg(photo(*sizes[label])))
     return pictures
 
 
