@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from hashlib import sha256
 from uuid import UUID
 
 import pytest
@@ -365,7 +366,7 @@ async def test_an_images_whole_way_costs_three_commands(to_redis: Handler) -> No
         policy = ProcessPolicy(lease=timedelta(minutes=1), retry=RetryPolicy())
 
         async def process() -> None:
-            uploaded = image()
+            uploaded = image(size_bytes=5, sha256=sha256(b"bytes").hexdigest())
             blobs.objects[Bucket.RAW, uploaded.raw_key] = b"bytes"
             await images.add(uploaded, timedelta(seconds=5))
             await process_image(ports, FakeRenderer(), policy, Job(image_id=uploaded.id, request_id="request-1"))

@@ -14,9 +14,10 @@ from sqlalchemy import exc
 
 from common.adapters.sql.migrate import upgrade
 from common.errors import Unavailable, WrongConfiguration
+from common.settings import Settings
 from tests.builders import image
 from tests.contract.sockets import Server, free_port, silence
-from tests.databases import OTHERS, execute, opened, poll, transaction
+from tests.databases import OTHERS, execute, opened, poll, postgres_database, transaction
 
 HOUR = timedelta(hours=1)
 
@@ -142,13 +143,15 @@ async def test_the_other_name_of_the_scheme_is_known(database: str) -> None:
         await store.check()
 
 
-async def test_a_database_that_takes_no_writes_is_unavailable(database: str) -> None:
+async def test_a_database_that_takes_no_writes_is_unavailable(settings: Settings) -> None:
     """As a standby is, to which an address may lead after a failover."""
-    await execute(database, f"ALTER DATABASE {urlsplit(database).path[1:]} SET default_transaction_read_only = on")
-    async with opened(database) as store:
-        with pytest.raises(Unavailable, match="database") as outage:
-            await store.check()
-        assert "read-only" in outage.value.reason
+    async with postgres_database(settings.postgres_url.get_secret_value()) as database:
+        await asyncio.to_thread(upgrade, database)
+        await execute(database, f"ALTER DATABASE {urlsplit(database).path[1:]} SET default_transaction_read_only = on")
+        async with opened(database) as store:
+            with pytest.raises(Unavailable, match="database") as outage:
+                await store.check()
+            assert "read-only" in outage.value.reason
 
 
 async def test_a_missing_database_is_unavailable(database: str) -> None:
