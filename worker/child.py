@@ -127,7 +127,7 @@ def keep_freed_memory() -> None:
 def _load_decoders() -> None:
     """What they take is not the picture's. numpy's threads for linear algebra would take more than all else, and are never used."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    import kornia_rs  # noqa: F401 - for the first PNG
+    import kornia_rs  # noqa: F401 - for the first PNG; and numpy with it, for the first JPEG
 
     import worker.imaging  # noqa: F401 - for the first picture
 

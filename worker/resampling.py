@@ -34,11 +34,13 @@ class Gray:
 
     size: Size
     pixels: Any
-    """Bytes, or a bytearray. Pillow's annotations know of bytes alone."""
+    """Bytes, or an array of them. Pillow's annotations know of bytes alone."""
 
     @classmethod
     def blank(cls, size: Size) -> "Gray":
-        return cls(size, bytearray(_stride(size[0]) * size[1]))
+        from numpy import empty, uint8  # here, because only the children need it, and have it for PNG anyway
+
+        return cls(size, empty(_stride(size[0]) * size[1], uint8))
 
     @classmethod
     def of(cls, image: Image.Image) -> "Gray":
@@ -64,7 +66,7 @@ class Gray:
         width = _stride(self.size[0]) // _LANES
         pixels = Image.frombuffer("RGBX", (width, self.size[1]), self.pixels, "raw", "RGBX", 0, 1)
         short = pixels.resize((width, height), Image.Resampling.LANCZOS, (0, top, width, bottom))
-        return Gray((self.size[0], height), short.tobytes())
+        return Gray((self.size[0], height), _bytes_of(short))
 
     def _with_rows(self, width: int, left: float, right: float) -> Image.Image:
         """Four bands of rows as the four channels of one picture. The last ones begin early where the rows are not four times as
@@ -82,6 +84,15 @@ class Gray:
         stride = _stride(self.size[0])
         pixels: Any = memoryview(self.pixels)[start * stride :]
         return Image.frombuffer("L", (self.size[0], height), pixels, "raw", "L", stride, 1)
+
+
+def _bytes_of(image: Image.Image) -> bytes:
+    """As its tobytes, which puts them together from small pieces."""
+    encoder: Any = Image._getencoder(image.mode, "raw", image.mode)
+    encoder.setimage(image.im)
+    width, height = image.size
+    pixels: bytes = encoder.encode(len(image.getbands()) * width * height)[2]
+    return pixels
 
 
 def _stride(width: int) -> int:

@@ -96,7 +96,7 @@ def decode_pixels(
     decoder.setimage(image.im, (0, 0, *image.size))
     feed, view, position = _Feed(decoder), memoryview(jpeg), 0
     for end in layout.stretches:
-        if feed.takes(view[position:end], _PADDING):
+        if feed.takes(view[position:end]) or feed.takes(_PADDING):
             return
         # Waiting in mid-scan it may have used up everything once, by chance, but not twice running.
         if feed.rest or feed.takes(_ONE_MORE) or feed.rest:
@@ -113,11 +113,11 @@ class _Feed:
         self.rest = b""
         """What the decoder has been given and will want to see again, together with more."""
 
-    def takes(self, *more: bytes | memoryview) -> bool:
+    def takes(self, more: bytes | memoryview) -> bool:
         """→ whether the picture is complete."""
-        self.rest = b"".join((self.rest, *more))
-        used, error = self._decoder.decode(self.rest)
+        given = b"".join((self.rest, more)) if self.rest else more
+        used, error = self._decoder.decode(given)
         if used < 0 and error < 0:
             raise Damaged(f"decoder error {error}")
-        self.rest = self.rest[used:] if used >= 0 else b""
+        self.rest = bytes(given[used:]) if used >= 0 else b""
         return bool(used < 0)

@@ -203,9 +203,11 @@ def test_running_out_of_memory_is_no_damage() -> None:
     picture = jpeg(Image.new("RGB", (7000, 7000)), progressive=True)
     program = """
 import resource, sys
+from worker import child
 from worker.decoding import damage_is_refused, decode
 from common.formats import Limits
 from common.processing import parse
+child._load_decoders()
 data = sys.stdin.buffer.read()
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + (100 << 20)
