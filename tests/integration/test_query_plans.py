@@ -78,6 +78,16 @@ def _recorded(store: SqlImageStore) -> list[tuple[str, tuple[Any, ...]]]:
     def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         ran.append((statement, parameters))
 
+    @event.listens_for(store._engine.sync_engine, "checkout")
+    def listen(connection: Any, *_: Any) -> None:
+        if isinstance(connection.driver_connection, asyncpg.Connection):
+            connection.driver_connection.add_query_logger(record_of_driver)
+
+    def record_of_driver(logged: asyncpg.connection.LoggedQuery) -> None:
+        # Without what SQLAlchemy prepares, which is recorded above.
+        if logged.query.startswith(("SELECT images", "UPDATE images")):
+            ran.append((logged.query, tuple(logged.args)))
+
     return ran
 
 

@@ -13,7 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.adapters.sql.engine import connected, open_engine
-from common.adapters.sql.rows import IMAGES, UtcDateTime
+from common.adapters.sql.prepared import PreparedStatement, Statement
+from common.adapters.sql.rows import IMAGES, Row, UtcDateTime
 
 
 class Database:
@@ -32,6 +33,13 @@ class Database:
 
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         return (postgresql.insert if self._has_clock else sqlite.insert)(table)
+
+    def prepared(self, statement: Statement) -> PreparedStatement:
+        return PreparedStatement(statement, self._engine.dialect)
+
+    async def one(self, statement: PreparedStatement, parameters: dict[str, Any]) -> Row | None:
+        async with self.connected() as connection:
+            return await statement.one(connection, parameters)
 
     async def execute(self, statement: Executable, parameters: dict[str, Any] | None = None) -> CursorResult[Any]:
         async with self.connected() as connection:

@@ -21,7 +21,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from common.errors import Unavailable, WrongConfiguration
 
 # What these say is wrong is the program or its data, and trying again would not help.
-BUGS = (exc.ProgrammingError, exc.IntegrityError, exc.DataError)
+BUGS = (
+    exc.ProgrammingError,
+    exc.IntegrityError,
+    exc.DataError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.IntegrityConstraintViolationError,
+)
 
 
 def open_engine(url: str, pool_size: int, time_limit_seconds: float) -> AsyncEngine:
@@ -87,7 +93,9 @@ async def connected(engine: AsyncEngine, time_limit_seconds: float | None) -> As
     except BUGS:
         raise
     except exc.DBAPIError as error:
-        raise _translated(error) from error
+        raise _translated(error, error.orig.__cause__ or error.orig if error.orig is not None else error) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise _translated(error, error) from error
     except TimeoutError as error:
         raise Unavailable("database", f"no answer in {time_limit_seconds} s") from error
     except (exc.DisconnectionError, exc.TimeoutError, OSError) as error:
@@ -99,10 +107,9 @@ async def connected(engine: AsyncEngine, time_limit_seconds: float | None) -> As
         raise Unavailable("database", str(error)) from error
 
 
-def _translated(error: exc.DBAPIError) -> Exception:
+def _translated(error: Exception, cause: BaseException) -> Exception:
     """Sorts what SQLAlchemy does not: asyncpg's errors by class, a server's by the first two characters of its SQLSTATE
     (https://www.postgresql.org/docs/current/errcodes-appendix.html), SQLite's by code (https://www.sqlite.org/rescode.html)."""
-    cause = error.orig.__cause__ or error.orig if error.orig is not None else error
     if isinstance(cause, asyncpg.ClientConfigurationError):
         return WrongConfiguration("POSTGRES_URL", cause.args[0])  # without the hint that str adds in a line of its own
     data_is_wrong = isinstance(cause, asyncpg.DataError) or (getattr(cause, "sqlstate", None) or "").startswith("22")

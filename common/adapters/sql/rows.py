@@ -1,5 +1,6 @@
 """The table of images, and how a row becomes an Image and back. Private to this package; migrations/ makes the table."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -8,6 +9,8 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Index, Ro
 from sqlmodel import Field, SQLModel
 
 from common.images import AttemptError, Failure, FailureCode, Image, ImageStatus, Priority, Result
+
+Row = RowMapping | Mapping[str, Any]
 
 # What `images_status` holds: not the status that most rows have. SQLite looks there only for a query that says the same.
 NOT_COMPLETED = text("status <> 'completed'")
@@ -151,7 +154,7 @@ def new_row(image: Image) -> dict[str, Any]:
     }
 
 
-def to_image(row: RowMapping) -> Image:
+def to_image(row: Row) -> Image:
     failure = result = None
     if row["failure_code"] is not None:
         failure = Failure(code=FailureCode(row["failure_code"]), detail=row["failure_detail"])

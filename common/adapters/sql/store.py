@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from common.adapters.sql.database import Database, marked_deleted
 from common.adapters.sql.migrate import current_revision, head_revision
+from common.adapters.sql.prepared import PreparedStatement
 from common.adapters.sql.rows import AWAITED, IMAGES, KEY_LIFE, KEYS, NOT_COMPLETED, new_row, to_image
 from common.errors import IdempotencyMismatch, NotMigrated, Unavailable
 from common.images import FINAL, Failure, IdempotencyKey, Image, ImageStatus, Priority, Result
@@ -43,21 +44,21 @@ LEASE_ENDED = "The worker fell silent in the middle of it."
 class SqlImageStore(Database):
     def __init__(self, url: str, pool_size: int, time_limit_seconds: float) -> None:
         super().__init__(url, pool_size, time_limit_seconds)
-        self._add = insert(IMAGES).values(dispatch_after=self.due())
-        self._get = select(IMAGES).where(_C.id == _ID, ~_C.deleted)
-        self._mark_queued = self._marking_queued().returning(IMAGES)
+        self._add = self.prepared(insert(IMAGES).values(dispatch_after=self.due()))
+        self._get = self.prepared(select(IMAGES).where(_C.id == _ID, ~_C.deleted))
+        self._mark_queued = self.prepared(self._marking_queued().returning(IMAGES))
         self._take_due = {deleted: self._taking_due(deleted=deleted) for deleted in (False, True)}
-        self._claim = self._claiming().returning(IMAGES)
-        self._complete = self._completing().returning(IMAGES)
+        self._claim = self.prepared(self._claiming().returning(IMAGES))
+        self._complete = self.prepared(self._completing().returning(IMAGES))
 
     async def add(self, image: Image, due_in: timedelta, key: IdempotencyKey | None = None) -> Image:
         row = new_row(image) | {"due_in": self.due_in(due_in)}
         if key is None:
-            await self.execute(self._add, row)
+            await self.one(self._add, row)
             return image
         async with self.transaction() as connection:
             if (await connection.execute(self._taking(key, image))).one_or_none() is not None:
-                await connection.execute(self._add, row)
+                await connection.execute(self._add.statement, row)
                 return image
             # The statement above has locked the key, so that its image is there: no deletion gets past that.
             used = select(KEYS.c.fingerprint, IMAGES).join(IMAGES, _C.id == KEYS.c.image_id)
@@ -68,7 +69,7 @@ class SqlImageStore(Database):
         return to_image(first)
 
     async def get(self, image_id: UUID) -> Image | None:
-        return await self._one(self._get, {"of_image": image_id})
+        return await self._image(self._get, {"of_image": image_id})
 
     async def page(self, *, owner: str | None, status: ImageStatus | None, before: UUID | None, limit: int) -> Sequence[Image]:
         wanted = select(IMAGES).where(~_C.deleted).order_by(_C.id.desc()).limit(limit)
@@ -84,7 +85,7 @@ class SqlImageStore(Database):
 
     async def mark_queued(self, image_id: UUID, attempts: int, line: Priority, due_in: timedelta) -> Image | None:
         of_attempt = {"of_image": image_id, "of_attempt": attempts}
-        return await self._one(self._mark_queued, of_attempt | {"sent_to": line, "due_in": self.due_in(due_in)})
+        return await self._image(self._mark_queued, of_attempt | {"sent_to": line, "due_in": self.due_in(due_in)})
 
     async def put_off(self, image_ids: Collection[UUID], due_in: timedelta, sent_within: timedelta) -> set[UUID]:
         waiting = update(IMAGES).where(_C.id.in_(image_ids), AWAITED, _C.sent_at > self.after(-sent_within))
@@ -92,13 +93,13 @@ class SqlImageStore(Database):
         return set(put_off.scalars())
 
     async def claim(self, image_id: UUID, lease: timedelta) -> Image | None:
-        return await self._one(self._claim, {"of_image": image_id, "due_in": self.due_in(lease)})
+        return await self._image(self._claim, {"of_image": image_id, "due_in": self.due_in(lease)})
 
     async def renew(self, image_id: UUID, attempts: int, lease: timedelta) -> bool:
         return await self._changed(_fenced(image_id, attempts).values(dispatch_after=self.after(lease))) is not None
 
     async def complete(self, image_id: UUID, attempts: int, result: Result) -> Image | None:
-        return await self._one(
+        return await self._image(
             self._complete,
             {
                 "of_image": image_id,
@@ -268,10 +269,11 @@ class SqlImageStore(Database):
         return _fenced(_ID, _ATTEMPT).values(**completed, completed_at=completed["updated_at"], dispatch_after=None)
 
     async def _changed(self, statement: Update) -> Image | None:
-        return await self._one(statement.returning(IMAGES))
+        row = (await self.execute(statement.returning(IMAGES))).mappings().one_or_none()
+        return to_image(row) if row is not None else None
 
-    async def _one(self, statement: Executable, parameters: dict[str, Any] | None = None) -> Image | None:
-        row = (await self.execute(statement, parameters)).mappings().one_or_none()
+    async def _image(self, statement: PreparedStatement, parameters: dict[str, Any]) -> Image | None:
+        row = await self.one(statement, parameters)
         return to_image(row) if row is not None else None
 
     def _now_in(self, status: ImageStatus) -> dict[str, Any]:
