@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from common.adapters.redis import RedisLink, RedisStatusCache
 from common.adapters.redis.link import PAUSE_SECONDS
@@ -170,7 +172,12 @@ async def test_kept_connections_that_died_cost_no_call(to_redis: Handler) -> Non
     put = image()
     async with Server(to_redis) as server, cache_at(server.address, limit_seconds=5) as cache:
         # Given several kept connections, all cut, as by a restart of Redis, and one of ours that tells when that has arrived,
-        await asyncio.gather(*(remember(cache, put) for _ in range(5)))
+        callers = []
+        for _ in range(5):
+            callers.append(asyncio.create_task(remember(cache, put)))
+            # Those that call in the same turn of the event loop share one.
+            await asyncio.sleep(0)
+        await asyncio.gather(*callers)
         host, port = server.address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         await asyncio.to_thread(wait_until, lambda: server.connections == 6, "six connections")
@@ -180,6 +187,29 @@ async def test_kept_connections_that_died_cost_no_call(to_redis: Handler) -> Non
 
         # then the next calls work as if nothing had happened.
         assert await asyncio.gather(*(known(cache, put.id) for _ in range(5))) == [put] * 5
+
+
+async def test_calls_of_one_turn_of_the_event_loop_share_a_round_trip_and_not_their_fate(redis_url: str) -> None:
+    connections: list[float] = []
+    async with Server(counted(proxy_to_redis(redis_url), connections)) as server:
+        link, key = RedisLink(f"redis://{server.address}/0", 5), f"test-{uuid4()}"
+        try:
+            await link.client.set(key, "no list")
+            good = [asyncio.ensure_future(link.client.get(key)) for _ in range(3)]
+            bad = asyncio.ensure_future(link.client.lpush(key, "x"))
+            gone = asyncio.ensure_future(link.client.get(key))
+            await asyncio.sleep(0)
+            gone.cancel()
+
+            # Who gives up, or asks what cannot be, spoils it for nobody else.
+            assert await asyncio.gather(*good) == [b"no list"] * 3
+            with pytest.raises(ResponseError):
+                await bad
+            assert gone.cancelled()
+            assert len(connections) == 1
+        finally:
+            await link.client.delete(key)
+            await link.close()
 
 
 @pytest.mark.parametrize("garbage", ["", "not JSON", "[]", "7", '{"version": "high"}', "\x80"])

@@ -28,6 +28,9 @@ class RedisRateLimiter:
             implementation="redispy",
             connection_pool=link.client.connection_pool,  # type: ignore[arg-type]  # documented, and missing in the library's types
         )
+        # Its own client would make a round trip of each call.
+        self._storage.bridge.storage = link.client  # type: ignore[attr-defined]  # there, and missing in the library's types
+        self._storage.bridge.register_scripts()
         self._strategy = SlidingWindowCounterRateLimiter(self._storage)
 
     async def admit(self, caller: str) -> None:

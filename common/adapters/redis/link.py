@@ -1,8 +1,9 @@
 """A process's connections to Redis, and the only place where what the SDK raises becomes our errors.
 
-Each call is one round trip with a short time limit and is never tried twice. After a failure calls fail at once for a second, then
-one of them tries, so that nobody is slowed down by a time-out each while Redis is away. What shares a link shares what one of its
-users has found out.
+Each call is one round trip with a short time limit and is never tried twice. Calls that are made in the same turn of the event loop
+share it, as a round trip is most of what a call costs a busy process. After a failure calls fail at once for a second, then one of
+them tries, so that nobody is slowed down by a time-out each while Redis is away. What shares a link shares what one of its users
+has found out.
 
 A kept connection that died is replaced without a failure. Where another server answers then, one that was started again or a
 replica, that counts as a failure all the same: what it knows may be what was true some time ago.
@@ -13,7 +14,9 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
@@ -42,6 +45,68 @@ def translated(service: str) -> Iterator[None]:
         raise Unavailable(service, f"{type(error).__name__}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    command: tuple[Any, ...]
+    options: dict[str, Any]
+    answer: asyncio.Future[Any]
+
+
+class _Pipelining(Redis):
+    """Sends the commands of one turn of the event loop as one pipeline, with no transaction around them. One that fails is answered
+    with its error alone; what ends the connection fails all of them."""
+
+    def __init__(self, *, connection_pool: BlockingConnectionPool, timeout_seconds: float) -> None:
+        super().__init__(connection_pool=connection_pool)
+        self._timeout_seconds = timeout_seconds
+        self._asked: list[_Asked] = []
+        self._exchanges: set[asyncio.Task[None]] = set()
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        asked = _Asked(command, options, loop.create_future())
+        if not self._asked:
+            # Of no request, so that no request's id is in what it logs.
+            loop.call_soon(self._send, context=Context())
+        self._asked.append(asked)
+        return await asked.answer
+
+    async def give_up(self) -> None:
+        """Ends what is still under way, of which nobody waits for an answer any more."""
+        for exchange in self._exchanges:
+            exchange.cancel()
+        if self._exchanges:
+            await asyncio.wait(self._exchanges)
+
+    def _send(self) -> None:
+        asked, self._asked = [one for one in self._asked if not one.answer.done()], []
+        if not asked:
+            return
+        exchange = asyncio.create_task(self._exchange(asked))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+
+    async def _exchange(self, asked: list[_Asked]) -> None:
+        try:
+            # So that nothing is sent long after whoever asked has given up.
+            async with asyncio.timeout(self._timeout_seconds), self.pipeline(transaction=False) as pipeline:
+                for one in asked:
+                    pipeline.execute_command(*one.command, **one.options)
+                answers = await pipeline.execute(raise_on_error=False)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who asked are told
+            answers = [error] * len(asked)
+        except asyncio.CancelledError:
+            answers = [RedisConnectionError("the connection was closed")] * len(asked)
+        for one, answer in zip(asked, answers, strict=True):
+            if one.answer.done():
+                # Whoever asked has given up.
+                continue
+            if isinstance(answer, Exception):
+                one.answer.set_exception(answer)
+            else:
+                one.answer.set_result(answer)
+
+
 class RedisLink:
     """`service` names, in the errors, whose call it was."""
 
@@ -66,13 +131,14 @@ class RedisLink:
         except ValueError:
             # Its text could hold the password.
             raise WrongConfiguration("REDIS_URL", "must be redis://[[USER]:PASSWORD@]HOST:PORT/DATABASE") from None
-        self.client = Redis.from_pool(self._pool)
+        self.client = _Pipelining(connection_pool=self._pool, timeout_seconds=timeout_seconds)
         # While Redis is away: the moment, on the loop's clock, from which a call may try again.
         self._try_again_at: float | None = None
 
     async def close(self) -> None:
+        await self.client.give_up()
         with suppress(RedisError, OSError):
-            await self.client.aclose()
+            await self.client.aclose(close_connection_pool=True)
 
     def own_connection(self) -> AbstractConnection:
         """One beside the pool, not connected yet, that whoever asks for it has to disconnect."""
