@@ -2,7 +2,8 @@
 
 The systems take turns, each with one and with two workers of one picture at a time. In a turn clients keep a number of images under
 way for a while; the CPU time that each process used meanwhile, divided by the images, is what one costs. What the services use when
-nobody asks anything of them is measured first, and taken off.
+nobody asks anything of them is measured before each start of a system, and the median of that is taken off: one look at them would
+make a moment in which others used them a part of every figure.
 
 Times are a client's: from the first byte of its upload to the answer that says `completed`. Idle: one image at a time. Under load:
 at 70 % of the rate that the turns came to, at random moments. Clients run on the same machine and take their share of its cores, so
@@ -43,24 +44,38 @@ class Effort:
     idle_seconds: float
 
 
-FULL, QUICK = Effort(2, 5, 5), Effort(1, 1, 1)
+FULL, QUICK = Effort(2, 5, 2), Effort(1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """CPU seconds by process."""
+
+    used: dict[str, float]
+    seconds: float
+    images: int
 
 
 @dataclass
 class Measured:
-    """Of one contender on one picture. CPU in milliseconds an image, by process, a turn each; times in seconds."""
+    """Of one contender on one picture. Times in seconds."""
 
-    cpu_ms: list[dict[str, float]] = field(default_factory=list)
-    images_per_second: list[float] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
     idle_seconds: list[float] = field(default_factory=list)
     loaded_seconds: list[float] = field(default_factory=list)
 
-    def cpu(self, *names: str) -> float:
-        return statistics.median(sum(turn[name] for name in names) for turn in self.cpu_ms)
+    def cpu_ms(self, idle: dict[str, float], *names: str) -> float:
+        """An image. `idle`: CPU seconds a second, by service."""
+
+        def of(turn: Turn) -> float:
+            own = (max(0.0, turn.used[name] - idle.get(name, 0.0) * turn.seconds) for name in names)
+            return sum(own) * 1000 / turn.images
+
+        return statistics.median(of(turn) for turn in self.turns)
 
     @property
     def rate(self) -> float:
-        return statistics.median(self.images_per_second)
+        return statistics.median(turn.images / turn.seconds for turn in self.turns)
 
 
 @dataclass(frozen=True)
@@ -85,8 +100,8 @@ def run(out: Path, *, quick: bool) -> None:
         contenders = [contender for contender in contenders if contender.workers == 1]
     sizes = {"640x480": (640, 480)} if quick else {"640x480": (640, 480), "1920x1280": (1920, 1280), "12mp": (4000, 3000)}
     pictures = {name: jpeg(photo(*size)) for name, size in sizes.items()}
-    found = _take_turns(console, contenders, pictures, effort)
-    rows = [_row(contender, picture, found[contender.title, picture]) for contender in contenders for picture in pictures]
+    found, idle = _take_turns(console, contenders, pictures, effort)
+    rows = [_row(contender, picture, found[contender.title, picture], idle) for contender in contenders for picture in pictures]
     for picture in pictures:
         console.print(_table(picture, [row for row in rows if row["picture"] == picture]))
     console.print(f"Written: {write_results(out, 'pipeline', rows, x='picture', y='cpu_ms', by='contender')}")
@@ -94,14 +109,16 @@ def run(out: Path, *, quick: bool) -> None:
 
 def _take_turns(
     console: Console, contenders: list[Contender], pictures: dict[str, bytes], effort: Effort
-) -> dict[tuple[str, str], Measured]:
+) -> tuple[dict[tuple[str, str], Measured], dict[str, float]]:
+    """→ what was measured; and what the services use when idle, in CPU seconds a second."""
     found = {(contender.title, picture): Measured() for contender in contenders for picture in pictures}
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console) as progress, tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        task = progress.add_task("idle services", total=effort.rounds * len(found))
-        idle = _idle_cpu(effort.idle_seconds)
+        task, idle = progress.add_task("", total=effort.rounds * len(found)), []
         for turn in range(effort.rounds):
             for contender in contenders:
+                progress.update(task, description="idle services")
+                idle.append(_idle_cpu(effort.idle_seconds))
                 progress.update(task, description=f"starting {contender.title}")
                 with ExitStack() as stack:
                     logs = Path(folder, f"{contender.title}-{turn}")
@@ -110,11 +127,11 @@ def _take_turns(
                     for picture, content in pictures.items():
                         progress.update(task, description=f"{contender.title} {picture}")
                         measured = found[contender.title, picture]
-                        asyncio.run(_measure(system, content, effort, idle, measured))
+                        asyncio.run(_measure(system, content, effort, measured))
                         if turn == effort.rounds - 1:
                             asyncio.run(_time(system, content, effort, measured))
                         progress.advance(task)
-    return found
+    return found, {name: statistics.median(look[name] for look in idle) for name in idle[0]}
 
 
 def _idle_cpu(seconds: float) -> dict[str, float]:
@@ -126,7 +143,7 @@ def _idle_cpu(seconds: float) -> dict[str, float]:
     return {name: (after[name] - before[name]) / passed for name in servers}
 
 
-async def _measure(system: System, picture: bytes, effort: Effort, idle: dict[str, float], measured: Measured) -> None:
+async def _measure(system: System, picture: bytes, effort: Effort, measured: Measured) -> None:
     async with system.clients() as clients:
         # What is loaded, connected and cached with the first ones does not count.
         await asyncio.gather(*(_one(clients, picture) for _ in range(IN_FLIGHT)))
@@ -135,9 +152,7 @@ async def _measure(system: System, picture: bytes, effort: Effort, idle: dict[st
             await asyncio.gather(*(_one_after_another(clients, picture, began + effort.turn_seconds) for _ in range(IN_FLIGHT)))
         )
         passed, after = time.monotonic() - began, system.cpu_seconds()
-    used = {name: max(0.0, after[name] - before[name] - idle.get(name, 0.0) * passed) for name in PROCESSES}
-    measured.cpu_ms.append({name: seconds * 1000 / images for name, seconds in used.items()})
-    measured.images_per_second.append(images / passed)
+    measured.turns.append(Turn({name: after[name] - before[name] for name in PROCESSES}, passed, images))
 
 
 async def _one_after_another(clients: Clients, picture: bytes, until: float) -> int:
@@ -170,7 +185,7 @@ async def _one(clients: Clients, picture: bytes) -> float:
     return time.monotonic() - began
 
 
-def _row(contender: Contender, picture: str, measured: Measured) -> dict[str, Any]:
+def _row(contender: Contender, picture: str, measured: Measured, idle: dict[str, float]) -> dict[str, Any]:
     times = {
         f"{how}_{share}_ms": _percentile(seconds, percent) * 1000
         for how, seconds in (("idle", measured.idle_seconds), ("loaded", measured.loaded_seconds))
@@ -180,10 +195,10 @@ def _row(contender: Contender, picture: str, measured: Measured) -> dict[str, An
         "picture": picture,
         "contender": contender.title,
         "images_per_second": measured.rate,
-        "cpu_ms": measured.cpu(*PROCESSES),
-        "cpu_ms_by_process": {name: measured.cpu(name) for name in PROCESSES},
-        "images_per_cpu_second": 1000 / measured.cpu(*PROCESSES),
-        "images_per_worker_cpu_second": 1000 / measured.cpu("worker"),
+        "cpu_ms": measured.cpu_ms(idle, *PROCESSES),
+        "cpu_ms_by_process": {name: measured.cpu_ms(idle, name) for name in PROCESSES},
+        "images_per_cpu_second": 1000 / measured.cpu_ms(idle, *PROCESSES),
+        "images_per_worker_cpu_second": 1000 / measured.cpu_ms(idle, "worker"),
         **times,
         "idle_images": len(measured.idle_seconds),
         "loaded_images": len(measured.loaded_seconds),
