@@ -280,8 +280,9 @@ class StatusCache(Protocol):
         """Where a newer version is known, nothing happens. Where the permit is void, older ones are refused from now on all the
         same: the reader is about to show this one."""
 
-    async def invalidate(self, image_id: UUID, version: int) -> None:
-        """Forgets the entry and, for a while, refuses any older than `version`."""
+    async def invalidate(self, image_id: UUID, version: int) -> str:
+        """Forgets the entry and, for a while, refuses any older than `version`. → a permit, as after a miss: for what is read from
+        the rows after this, or comes of a change that is made after it."""
 
     async def check(self) -> None: ...
 

@@ -55,10 +55,11 @@ class MemoryStatusCache:
             permit_of_others = known.permit if known else None
             self._write(image.id, _Entry(image.version, None, self._clock() + INVALIDATED_SECONDS, permit_of_others))
 
-    async def invalidate(self, image_id: UUID, version: int) -> None:
-        known = self._known(image_id)
+    async def invalidate(self, image_id: UUID, version: int) -> str:
+        known, permit = self._known(image_id), secrets.token_hex(8)
         if known is None or known.version <= version:
-            self._write(image_id, _Entry(version, None, self._clock() + INVALIDATED_SECONDS))
+            self._write(image_id, _Entry(version, None, self._clock() + INVALIDATED_SECONDS, permit))
+        return permit
 
     async def check(self) -> None:
         return

@@ -6,14 +6,19 @@ from common.ports import Ports
 from common.telemetry import CACHE_LOST_INVALIDATIONS, LOST_NOTIFICATIONS, log
 
 
-async def announce(ports: Ports, image: Image) -> bool:
-    """To be called after every change that a reader can see. → whether the cache knows; where it does not, the short life of its
-    entries covers for it, and waiting readers look for themselves."""
-    is_known = True
+async def announce(ports: Ports, image: Image, permit: str | None = None) -> str | None:
+    """To be called after every change that a reader can see. → the cache's permit, None where it is away: then the short life of
+    its entries covers for it, and waiting readers look for themselves.
+
+    `permit`: of the announcement before this change, by whoever made both. With it the cache need not forget: it is given the
+    image, and refuses it if anything else has been announced between the two."""
     try:
-        await ports.cache.invalidate(image.id, image.version)
+        if permit is None:
+            permit = await ports.cache.invalidate(image.id, image.version)
+        else:
+            await ports.cache.put(image, permit)
     except Unavailable as error:
-        is_known = False
+        permit = None
         CACHE_LOST_INVALIDATIONS.inc()
         log.debug("cache not invalidated", reason=error.reason)
     if image.status.is_final or image.deleted:
@@ -22,4 +27,4 @@ async def announce(ports: Ports, image: Image) -> bool:
         except Unavailable as error:
             LOST_NOTIFICATIONS.inc()
             log.debug("waiting readers not notified", reason=error.reason)
-    return is_known
+    return permit

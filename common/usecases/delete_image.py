@@ -60,7 +60,7 @@ async def _finish_later(ports: Ports, image: Image) -> bool:
 
 async def _finish(ports: Ports, image: Image) -> bool:
     """Removes everything, the row last: until then it is due. → whether that is gone, too. Raises Unavailable."""
-    is_forgotten = await announce(ports, image)
+    is_forgotten = await announce(ports, image) is not None
     for key in image.result_keys:
         await ports.blobs.delete(Bucket.PROCESSED, key)
     await ports.blobs.delete(Bucket.RAW, image.raw_key)

@@ -44,11 +44,11 @@ async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy,
         PROCESSED.labels("not-claimed").inc()
         log.info("job not claimed: the image is gone, final or in other hands")
         return
-    await announce(ports, image)
+    permit = await announce(ports, image)
     try:
         with IN_PROGRESS.track_inprogress():
             async with _lease_kept(ports, image, policy.lease):
-                await _attempt(ports, renderer, image)
+                await _attempt(ports, renderer, image, permit)
     except PictureRefused as error:
         await fail_image(ports, image, Failure(code=error.failure_code, detail=error.detail), error.detail)
     except BlobNotFound:
@@ -68,7 +68,8 @@ async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy,
         raise
 
 
-async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
+async def _attempt(ports: Ports, renderer: Renderer, image: Image, permit: str | None) -> None:
+    """`permit`: the cache's, from before the completion, so that its readers need not ask the rows."""
     # A cancelled render's child may still write for a moment; what that leaves goes with the process's other temporary files.
     with tempfile.TemporaryDirectory(prefix="image-", ignore_cleanup_errors=True) as folder:
         source, target = Path(folder, "source"), Path(folder, "target")
@@ -96,7 +97,7 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image) -> None:
         return
     PROCESSED.labels("completed").inc()
     ATTEMPTS.labels(completed.status).observe(completed.tries)
-    await announce(ports, completed)
+    await announce(ports, completed, permit)
     log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
 
 

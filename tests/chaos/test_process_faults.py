@@ -30,7 +30,7 @@ GOOD_SAMPLES, LARGE_SAMPLES = SAMPLES[GOOD], SAMPLES[LARGE]
 SIGKILLED = -signal.SIGKILL
 # In the order they are made; the sweep below fails where one is missing.
 CALLS_OF_AN_UPLOAD = ["blobs.put", "images.add", "queue.publish", "images.mark_queued"]
-CALLS_OF_A_JOB = ["images.claim", "cache.invalidate", "blobs.fetch", "blobs.put", "images.complete", "notifier.notify"]
+CALLS_OF_A_JOB = ["images.claim", "cache.invalidate", "blobs.fetch", "blobs.put", "images.complete", "cache.put", "notifier.notify"]
 MOMENTS = [False, True]
 
 

@@ -207,6 +207,56 @@ async def test_invalidating_forgets_an_entry_that_is_no_newer(cache: Cache, vers
     assert await known(cache.port, third.id) is None
 
 
+async def test_who_invalidates_may_put_what_it_changes_next(cache: Cache) -> None:
+    third, fourth = versions(3, 4)
+    await remember(cache.port, third)
+
+    permit = await cache.port.invalidate(third.id, 3)
+    await cache.port.put(fourth, permit)
+
+    assert await cache.port.get(third.id) == fourth
+
+
+async def test_also_where_a_reader_was_quicker_with_the_state_before(cache: Cache) -> None:
+    third, fourth = versions(3, 4)
+    permit = await cache.port.invalidate(third.id, 3)
+    await remember(cache.port, third)
+
+    await cache.port.put(fourth, permit)
+
+    assert await cache.port.get(third.id) == fourth
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+async def test_a_permit_of_an_invalidation_is_void_after_the_next(cache: Cache, version: int) -> None:
+    third, fourth = versions(3, 4)
+    permit = await cache.port.invalidate(third.id, 3)
+    await cache.port.invalidate(third.id, version)
+
+    await cache.port.put(fourth, permit)
+
+    assert await known(cache.port, third.id) is None
+
+
+async def test_a_late_invalidation_gives_no_good_permit(cache: Cache) -> None:
+    fourth, sixth = versions(4, 6)
+    await cache.port.invalidate(fourth.id, 5)
+
+    await cache.port.put(sixth, await cache.port.invalidate(fourth.id, 3))
+
+    assert await known(cache.port, sixth.id) is None
+
+
+async def test_a_permit_of_an_invalidation_is_void_once_that_is_forgotten(cache: Cache) -> None:
+    third, fourth = versions(3, 4)
+    permit = await cache.port.invalidate(third.id, 3)
+    await cache.forget(third.id)
+
+    await cache.port.put(fourth, permit)
+
+    assert await known(cache.port, third.id) is None
+
+
 async def test_a_late_invalidation_leaves_the_newer_entry(cache: Cache) -> None:
     (fourth,) = versions(4)
     await remember(cache.port, fourth)

@@ -1,6 +1,7 @@
 """Readers through the cache never see a status go backwards, however their steps and a worker's fall between each other.
 
-A reader asks the cache, else reads the row and puts it, and then answers. A worker commits the next version and then invalidates.
+A reader asks the cache, else reads the row and puts it, and then answers. A worker commits the next version and then invalidates;
+or it has invalidated before, and puts what it commits with the permit of that.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -67,6 +68,22 @@ class Race:
 
         return [commit, invalidate]
 
+    def telling_worker(self) -> list[Step]:
+        permit, committed = "", self.row
+
+        async def invalidate() -> None:
+            nonlocal permit
+            permit = await self.cache.invalidate(self.row.id, self.row.version)
+
+        async def commit() -> None:
+            nonlocal committed
+            self.row = committed = replace(self.row, version=self.row.version + 1)
+
+        async def put() -> None:
+            await self.cache.put(committed, permit)
+
+        return [invalidate, commit, put]
+
     def went_backwards(self) -> bool:
         return any(
             later_asked > answered and later < version
@@ -109,6 +126,32 @@ async def races_that_go_backwards(cache: Callable[[], StatusCache], *, forgets: 
 @pytest.mark.parametrize("forgets", [False, True])
 async def test_no_order_of_steps_shows_a_status_going_backwards(*, forgets: bool) -> None:
     assert await races_that_go_backwards(MemoryStatusCache, forgets=forgets) == 0
+
+
+@pytest.mark.parametrize("others", ["readers", "worker", "forgetting"])
+async def test_nor_does_a_worker_that_puts_what_it_commits(others: str) -> None:
+    count = backwards = stale = 0
+    lengths = {"readers": (3, 1, 3, 3), "worker": (3, 1, 3, 2), "forgetting": (3, 1, 3, 1)}[others]
+    for order in interleavings(*lengths):
+        race = Race(MemoryStatusCache())
+
+        async def forget(race: Race = race) -> None:
+            race.cache._entries.clear()  # type: ignore[attr-defined]  # the memory cache's
+
+        other: dict[str, list[Step]] = {"readers": race.reader(), "worker": race.worker(), "forgetting": [forget]}
+        steps = [iter(each) for each in (race.reader(), race.late_reader(), race.telling_worker(), other[others])]
+        for who in order:
+            race.now += 1
+            await next(steps[who])()
+        race.now += 1
+        for step in race.late_reader():
+            await step()
+        count += 1
+        backwards += race.went_backwards()
+        # whatever came before, who asks when all is done is told what is committed
+        stale += race.answers[-1][2] != race.row.version
+    assert count
+    assert (backwards, stale) == (0, 0)
 
 
 async def test_it_takes_the_versions() -> None:

@@ -329,7 +329,7 @@ DEEDS = {
     "upload whose commit is not answered": Deed(
         nothing, upload_whose_commit_is_not_answered, "blobs.put images.add images.revoke queue.publish images.mark_queued"
     ),
-    "process": Deed(Life.given, process, f"{CLAIMED} blobs.put images.complete {GONE}"),
+    "process": Deed(Life.given, process, f"{CLAIMED} blobs.put images.complete cache.put notifier.notify"),
     "process a bad one": Deed(a_bad_one, process, f"{CLAIMED} {DIED}"),
     "process a hard one": Deed(a_hard_one, process, f"{CLAIMED} {RETRIED}"),
     "process a hard one for the last time": Deed(a_hard_one_at_its_last_attempt, process, f"{CLAIMED} {DIED}"),

@@ -5,11 +5,12 @@ import dataclasses
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from common.errors import PictureRefused, RenderInterrupted, Unavailable
-from common.images import FailureCode, Image, ImageStatus, Priority, RetryPolicy
+from common.images import FailureCode, Image, ImageStatus, Priority, Result, RetryPolicy
 from common.messages import Job
 from common.ports import Bucket
 from common.usecases import process_image as process
@@ -18,7 +19,7 @@ from common.usecases.get_image import get_image
 from common.usecases.process_image import ProcessPolicy, process_image
 from tests import world as worlds
 from tests.builders import image
-from tests.caches import known, permit_for, remember
+from tests.caches import known, permit_for
 from tests.world import ALICE, DISPATCH, LEASE, RETRY, STALE
 
 
@@ -63,12 +64,26 @@ async def test_the_cache_never_shows_the_state_before(world: World) -> None:
 
     image = await world.process_it()
 
-    assert await known(world.cache, world.image.id) is None
-    await world.cache.put(world.image, permit)
-    assert await known(world.cache, world.image.id) is None, "a slow reader put the old state back"
     assert image is not None
-    await remember(world.cache, image)
     assert await known(world.cache, image.id) == image
+    await world.cache.put(world.image, permit)
+    assert await known(world.cache, image.id) == image, "a slow reader put the old state back"
+
+
+async def test_what_has_become_of_the_image_since_is_not_put_over(world: World) -> None:
+    """A deletion between the completion and its announcement."""
+    complete = world.images.complete
+
+    async def complete_and_see_it_deleted(image_id: UUID, attempts: int, result: Result) -> Image | None:
+        completed = await complete(image_id, attempts, result)
+        await world.cache.invalidate(image_id, 100)
+        return completed
+
+    world.images.complete = complete_and_see_it_deleted  # type: ignore[method-assign]
+
+    assert await world.process_it() is not None
+
+    assert await known(world.cache, world.image.id) is None
 
 
 async def test_a_job_done_twice_changes_nothing(world: World) -> None:

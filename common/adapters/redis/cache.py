@@ -1,5 +1,5 @@
-"""The status cache in Redis: under `image:{id}` the image as JSON; or `{"version": n}`, after an invalidation, with a `permit` once
-somebody has missed. `at` is when that permit was given, in the image that was put with it, too: the image was read later than that.
+"""The status cache in Redis: under `image:{id}` the image as JSON; or `{"version": n}` with a `permit`, after an invalidation or a
+miss. `at` is when that permit was given, in the image that was put with it, too: the image was read later than that.
 
 While Redis cannot be reached invalidations are lost, and one that is restarted may have forgotten its last ones. So a process that
 has lost sight of it, or finds another one in its place, believes nothing from then on that is of an earlier time.
@@ -60,11 +60,14 @@ else
 end
 """
 )
-# KEYS: the entry. ARGV: the marker, its version, its life in milliseconds.
+# KEYS: the entry. ARGV: the version, a new permit, the marker's life in milliseconds.
 INVALIDATE = (
     KNOWN
     + """
-if not known or known.version <= tonumber(ARGV[2]) then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3]) end
+local version, time = tonumber(ARGV[1]), redis.call('TIME')
+if known and known.version > version then return end
+local marker = cjson.encode({version = version, permit = ARGV[2], at = string.format('%s.%06d', time[1], time[2])})
+redis.call('SET', KEYS[1], marker, 'PX', ARGV[3])
 """
 )
 
@@ -101,9 +104,11 @@ class RedisStatusCache:
         arguments: Arguments = [IMAGE.dump_json(image), image.version, life, permit, marker_life]
         await self._link.call(SERVICE, lambda: self._put([_key(image.id)], arguments))
 
-    async def invalidate(self, image_id: UUID, version: int) -> None:
-        arguments: Arguments = [json.dumps({"version": version}), version, INVALIDATED_SECONDS * 1000]
+    async def invalidate(self, image_id: UUID, version: int) -> str:
+        permit = secrets.token_hex(8)
+        arguments: Arguments = [version, permit, INVALIDATED_SECONDS * 1000]
         await self._link.call(SERVICE, lambda: self._invalidate([_key(image_id)], arguments))
+        return permit
 
     async def check(self) -> None:
         # One that is a replica now, or whose disk or memory is full, answers a ping as well.
