@@ -49,9 +49,10 @@ def create_app(settings: Settings, ports: Ports, issuer: DevIssuer | None = None
     )
     install_problems(app)
     secured = [Security(scheme) for scheme in security_schemes(settings)] + [Depends(only_known_parameters)]
+    # Routes are tried one after another: those first that are asked for most often, and an upload is long anyhow.
+    app.include_router(images_router(), dependencies=secured)
     app.include_router(uploads_router(), dependencies=secured)
     app.include_router(listing_router(), dependencies=secured)
-    app.include_router(images_router(), dependencies=secured)
     app.include_router(system_router())
     add_docs(app, settings)
     if issuer is not None:

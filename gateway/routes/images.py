@@ -56,13 +56,13 @@ def images_router() -> APIRouter:
     router = APIRouter(tags=["Images"], route_class=ImageRoute)
     of_bytes = [headers.IF_NONE_MATCH, headers.RANGE, headers.IF_RANGE]
 
-    problems = documented(*ALWAYS, NotAcceptable, *NO_RESULT, RANGE_NOT_SATISFIABLE)
-    _read(router, IMAGE, read_image, [headers.PREFER, *of_bytes], responses=EITHER | problems)
-
     problems = documented(*ALWAYS, NotAcceptable)
     for path in (f"{IMAGE}/status", "/status/{id}"):
         asked = [headers.PREFER, headers.IF_NONE_MATCH]
         _read(router, path, read_status, asked, response_model=StatusResource, responses=RESOURCE | problems)
+
+    problems = documented(*ALWAYS, NotAcceptable, *NO_RESULT, RANGE_NOT_SATISFIABLE)
+    _read(router, IMAGE, read_image, [headers.PREFER, *of_bytes], responses=EITHER | problems)
 
     problems = documented(*ALWAYS, *NO_RESULT, RANGE_NOT_SATISFIABLE)
     for path in (f"{IMAGE}/content", "/image/{id}"):
