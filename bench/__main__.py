@@ -12,6 +12,7 @@ from bench import pipeline as pipelines
 from bench import pool as pools
 from bench import scale as scales
 from bench import simulation as simulations
+from bench.results import fill
 
 app = typer.Typer(
     help="Measure this service, and others beside it, in one run. Results go to bench-results/.",
@@ -104,6 +105,16 @@ def simulate(
 ) -> None:
     """Cores, network, disk and waits at a rate, from what pipeline has measured; see docs/scaling.md."""
     simulations.run(out, rate or [10, 1_000, 10_000], picture, seed)
+
+
+@app.command()
+def page(
+    pages: Annotated[list[Path], typer.Argument(help="where <!-- bench: NAME --> and <!-- end --> say what goes between them")],
+    out: Out = Path("bench-results"),
+) -> None:
+    """Put the tables of what has been measured into pages of the documentation."""
+    for path in pages:
+        typer.echo(f"{path}: {', '.join(fill(path, out)) or 'nothing that it has a place for has been measured'}")
 
 
 if __name__ == "__main__":

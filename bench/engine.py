@@ -8,6 +8,7 @@ import io
 import json
 import statistics
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from bench import installed
 from bench.installed import OURS, PEERS, REFERENCE, Peer
-from bench.results import write_results
+from bench.results import show, write_results
 from tests.pictures import jpeg, photo, png
 
 ROUNDS, SECONDS_PER_TURN = 5, 1.0
@@ -100,8 +101,7 @@ def run(out: Path, *, quick: bool) -> None:
         if REFERENCE.is_installed:
             _judge(peers, pictures, folder, turns.found)
     found = turns.found
-    for picture in pictures:
-        console.print(_table(picture, [(peer.name, found[peer.name, picture]) for peer in peers if (peer.name, picture) in found]))
+    show(console, out, "engine", _findings(peers, list(pictures), turns))
     rows = [
         {
             "picture": picture,
@@ -143,7 +143,7 @@ def run_steps(out: Path, *, quick: bool) -> None:
             mine, *theirs = [turns.found[peer.name, tasks[picture, steps].label].cpu for peer in peers]
             cells.append(" ".join([f"{mine:.1f}", *(f"× {other / mine:.2f}" for other in theirs)]))
         table.add_row(steps, *cells)
-    console.print(table)
+    show(console, out, "steps", [table])
     console.print(f"Written: {write_results(out, 'steps', rows, x='steps', y='cpu_ms', by='contender')}")
 
 
@@ -194,12 +194,29 @@ def _judge(peers: list[Peer], pictures: dict[str, Path], folder: Path, found: di
             found[peer_name, picture].psnr = decibels[name]
 
 
-def _table(picture: str, measured: list[tuple[str, Measured]]) -> Table:
-    table = Table(title=picture, title_justify="left")
-    for name in ("contender", "CPU ms", "wall ms", "CPU, ours = 1", "peak RSS MB", "PSNR dB"):
-        table.add_column(name, justify="left" if name == "contender" else "right")
-    ours = measured[0][1].cpu
-    for name, one in measured:
-        psnr = "" if one.psnr is None else f"{one.psnr:.1f}"
-        table.add_row(name, f"{one.cpu:.1f}", f"{one.wall:.1f}", f"{one.cpu / ours:.2f}", f"{one.rss_bytes / 1e6:.0f}", psnr)
-    return table
+def _findings(peers: list[Peer], pictures: list[str], turns: Turns) -> list[Table | str]:
+    """A table a measure: contenders down, pictures across."""
+    found, floor = turns.found, "floor"
+
+    def table(title: str, cell: Callable[[str, str], str], names: list[str]) -> Table:
+        table = Table("", title=title, title_justify="left")
+        for picture in pictures:
+            table.add_column(picture, justify="right")
+        for name in names:
+            table.add_row(name, *(cell(name, picture) if (name, picture) in found else "" for picture in pictures))
+        return table
+
+    names = [peer.name for peer in peers]
+    judged = [name for name in names if name != floor]
+    return [
+        table("CPU ms", lambda name, picture: f"{found[name, picture].cpu:.1f}", names),
+        table("CPU, ours = 1", lambda name, picture: f"{found[name, picture].cpu / found[OURS.name, picture].cpu:.2f}", names),
+        table("wall ms", lambda name, picture: f"{found[name, picture].wall:.1f}", names),
+        table("PSNR dB, before encoding", lambda name, picture: _decibels(found[name, picture]), judged),
+        table("peak RSS MB", lambda name, picture: f"{found[name, picture].rss_bytes / 1e6:.0f}", names),
+        "Versions: " + ", ".join(f"{name} {turns.versions[name]}" for name in names if name in turns.versions),
+    ]
+
+
+def _decibels(measured: Measured) -> str:
+    return "" if measured.psnr is None else f"{measured.psnr:.1f}"

@@ -29,7 +29,7 @@ from rich.table import Table
 from bench import load, processes
 from bench.empty_route import PATH as EMPTY
 from bench.load import Load, Plan
-from bench.results import write_results
+from bench.results import show, write_results
 from bench.running import Running, cpu_seconds_by_process, rss_bytes, running
 from common.loopback import DIRECT
 from gateway.schemas import IMAGES
@@ -105,7 +105,7 @@ def run(out: Path, *, quick: bool) -> None:
                 bench = Bench(system, empty, effort, progress)
                 measured = bench.uploads(folder) | bench.status_reads(folder)
                 crowd = bench.crowd(folder)
-    _show(console, measured, crowd, effort)
+    show(console, out, "gateway", _findings(measured, crowd, effort))
     rows = [_row(name, one) for name, one in measured.items()]
     moments = {"before": crowd.before, "peak": crowd.peak, "after": crowd.after}
     memory = [{"case": "uploads at once", "moment": moment, "rss_mb": size / 1e6} for moment, size in moments.items()]
@@ -281,26 +281,25 @@ def _row(name: str, one: Measured) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, measured: dict[str, Measured], crowd: Crowd, effort: Effort) -> None:
-    table = Table(title=f"gateway, {CONNECTIONS} connections", title_justify="left")
+def _findings(measured: dict[str, Measured], crowd: Crowd, effort: Effort) -> list[Table | str]:
+    rates = Table(title=f"gateway, {CONNECTIONS} connections", title_justify="left")
     for name in ("", "/s", "/CPU s", "of empty", "p50 ms", "p99 ms", "client cores"):
-        table.add_column(name, justify="right" if name else "left")
+        rates.add_column(name, justify="right" if name else "left")
     empty = measured[EMPTY_ROUTE].per_cpu_second
     for name, one in measured.items():
         row = _row(name, one)
         share = "" if name.startswith("upload") else f"{one.per_cpu_second / empty:.0%}"
-        rates = [f"{row[key]:.0f}" for key in ("per_second", "per_cpu_second")]
+        each = [f"{row[key]:.0f}" for key in ("per_second", "per_cpu_second")]
         times = [f"{row[key]:.1f}" for key in ("p50_ms", "p99_ms")]
-        table.add_row(name, *rates, share, *times, f"{row['client_cores']:.2f}")
-    console.print(table)
-    table = Table(title="CPU µs a request", title_justify="left")
+        rates.add_row(name, *each, share, *times, f"{row['client_cores']:.2f}")
+    costs = Table(title="CPU µs a request", title_justify="left")
     services = ("gateway", "postgres", "rabbitmq", "redis", "minio")
     for name in ("", *services):
-        table.add_column(name, justify="right" if name else "left")
+        costs.add_column(name, justify="right" if name else "left")
     for name, one in measured.items():
-        table.add_row(name, *(f"{one.cpu(service):.0f}" for service in services))
-    console.print(table)
-    console.print(
+        costs.add_row(name, *(f"{one.cpu(service):.0f}" for service in services))
+    memory = (
         f"{effort.crowd} uploads of {effort.crowd_bytes >> 20} MiB at once, in {crowd.load.seconds:.0f} s: the gateway's memory "
         f"was {crowd.before / 1e6:.0f} MB before, {crowd.peak / 1e6:.0f} MB at its peak, {crowd.after / 1e6:.0f} MB after"
     )
+    return [rates, costs, memory]

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench import installed, processes
-from bench.results import write_results
+from bench.results import show, write_results
 from bench.services import server_processes
 from bench.systems import Clients, Starting, System, celery, ours
 from common.settings import load
@@ -102,8 +102,7 @@ def run(out: Path, *, quick: bool) -> None:
     pictures = {name: jpeg(photo(*size)) for name, size in sizes.items()}
     found, idle = _take_turns(console, contenders, pictures, effort)
     rows = [_row(contender, picture, found[contender.title, picture], idle) for contender in contenders for picture in pictures]
-    for picture in pictures:
-        console.print(_table(picture, [row for row in rows if row["picture"] == picture]))
+    show(console, out, "pipeline", [_table(picture, [row for row in rows if row["picture"] == picture]) for picture in pictures])
     console.print(f"Written: {write_results(out, 'pipeline', rows, x='picture', y='cpu_ms', by='contender')}")
 
 

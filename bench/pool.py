@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench.installed import ROOT
-from bench.results import write_results
+from bench.results import show, write_results
 from tests.pictures import jpeg, photo
 
 ROUNDS, SECONDS_PER_TURN, STREAMED = 5, 2.0, 200
@@ -52,8 +52,6 @@ def run(out: Path, *, quick: bool) -> None:
             memory = _turn("stream", 2, streamed, _make_large_pictures(Path(name) / "large"), folder)
             progress.advance(bar)
     found = {key: {each: statistics.median(one[each] for one in several) for each in several[0]} for key, several in said.items()}
-    for picture in pictures:
-        console.print(_table(picture, found))
     rows: list[dict[str, Any]] = [
         {"picture": picture, "how": how, "processes": processes, "turn": f"{how} × {processes}"}
         | one
@@ -61,7 +59,8 @@ def run(out: Path, *, quick: bool) -> None:
         | ({"share_of_moving": _share(picture, found)} if (how, processes) == ("pool", 1) else {})
         for (picture, how, processes), one in found.items()
     ]
-    rows += [_memory(memory, console)]
+    rows += [_memory(memory)]
+    show(console, out, "pool", [*(_table(picture, found) for picture in pictures), _memory_in_words(rows[-1])])
     console.print(f"Written: {write_results(out, 'pool', rows, x='turn', y='per_second', by='picture')}")
 
 
@@ -119,13 +118,18 @@ def _table(picture: str, found: Found) -> Table:
     return table
 
 
-def _memory(said: dict[str, Any], console: Console) -> dict[str, Any]:
+def _memory(said: dict[str, Any]) -> dict[str, Any]:
     """It is flat where the second half's peak is that of the first."""
     rss: list[int] = said["rss_bytes"]
     first, second = max(rss[: len(rss) // 2]), max(rss[len(rss) // 2 :])
-    console.print(
-        f"24 MP × {len(rss)} with 2 child processes, {said['processes']} processes in all: together at most "
-        f"{first / 1e6:.0f} MB resident in the first half, {second / 1e6:.0f} MB in the second"
-    )
     row = {"picture": "24 MP", "how": "stream", "processes": 2, "turn": "stream × 2", "per_second": said["per_second"]}
-    return row | {"pictures": len(rss), "first_half_rss_bytes": first, "second_half_rss_bytes": second}
+    row |= {"pictures": len(rss), "processes_in_all": said["processes"]}
+    return row | {"first_half_rss_bytes": first, "second_half_rss_bytes": second}
+
+
+def _memory_in_words(row: dict[str, Any]) -> str:
+    first, second = (f"{row[half] / 1e6:.0f} MB" for half in ("first_half_rss_bytes", "second_half_rss_bytes"))
+    return (
+        f"24 MP × {row['pictures']} with 2 child processes, {row['processes_in_all']} processes in all: together at most "
+        f"{first} resident in the first half, {second} in the second"
+    )

@@ -23,7 +23,7 @@ from sqlalchemy import event
 from uuid6 import uuid7
 
 from bench import processes
-from bench.results import write_results
+from bench.results import show, write_results
 from bench.running import stopped_by_signals
 from bench.services import own_names, server_processes
 from common.adapters.rabbitmq import RabbitMqQueue
@@ -78,7 +78,7 @@ def run(out: Path, counts: list[int] | None, *, quick: bool) -> None:
             progress.update(task, description=f"{backlog:,} messages")
             rows.append(asyncio.run(_messages(names["RABBITMQ_URL"], backlog, QUICK_MESSAGES if quick else MESSAGES)))
             progress.advance(task)
-    console.print(_table(rows))
+    show(console, out, "scale", [_table(rows)])
     console.print(f"Written: {write_results(out, 'scale', rows, x='what', y='median_ms', by='there')}")
 
 

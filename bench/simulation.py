@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.results import write_results
+from bench.results import show, write_results
 
 # CPU ms an image of 640×480, by `scripts/bench pipeline --quick`: one short turn beside other work, so of use for proportions
 # alone. A results file of a full run takes their place, where there is one.
@@ -97,8 +97,8 @@ def saturation(cpu_ms: dict[str, float]) -> list[tuple[str, float]]:
 def run(out: Path, rates: list[float], picture: str, seed: int, *, count: int = 100_000) -> None:
     console = Console()
     cpu_ms, source = costs(out / "pipeline.json", picture)
-    console.print(f"CPU ms an image: {cpu_ms}, from {source}; seed {seed}")
-    rows, table = [], Table("images a second", *PARTS, "network MB/s", "disk MB/s", "more than one of it can be given")
+    each = ", ".join(f"{part} {cost:.1f}" for part, cost in cpu_ms.items())
+    rows, table = [], _table("images a second", *PARTS, "network MB/s", "disk MB/s", "more than one of it can be given")
     for rate in rates:
         need = needs(rate, cpu_ms)
         cores = [f"{need['cores'][part]:.2f}" for part in PARTS]
@@ -106,17 +106,26 @@ def run(out: Path, rates: list[float], picture: str, seed: int, *, count: int = 
             f"{rate:g}", *cores, f"{need['network_mb']:.1f}", f"{need['disk_mb']:.1f}", ", ".join(need["beyond_one"]) or "-"
         )
         rows += [need | row for row in _waiting(rate, cpu_ms["worker"] / 1000, seed, count)]
-    console.print(table)
-    console.print(
-        "Saturate first: " + ", ".join(f"{part} at {rate:,.0f}/s ({PARTS[part][1]})" for part, rate in saturation(cpu_ms))
-    )
-    waiting = Table("images a second", "worker processes", "busy", "wait p50 ms", "wait p99 ms")
+    first = ", ".join(f"{part} at {rate:,.0f}/s ({PARTS[part][1]})" for part, rate in saturation(cpu_ms))
+    waiting = _table("images a second", "worker processes", "busy", "wait p50 ms", "wait p99 ms")
     for row in rows:
         waiting.add_row(
             f"{row['rate']:g}", str(row["processes"]), row["busy"], f"{row['wait_p50_ms']:.1f}", f"{row['wait_p99_ms']:.1f}"
         )
-    console.print(waiting)
+    show(
+        console,
+        out,
+        "simulation",
+        [f"CPU ms an image: {each}, from {source}; seed {seed}", table, f"Saturate first: {first}", waiting],
+    )
     console.print(f"Written: {write_results(out, 'simulation', rows, x='rate', y='wait_p99_ms', by='load')}")
+
+
+def _table(*columns: str) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
 
 
 def _waiting(rate: float, seconds: float, seed: int, count: int) -> list[dict[str, Any]]:

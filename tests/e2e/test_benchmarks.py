@@ -38,6 +38,7 @@ def test_the_engine(tmp_path: Path) -> None:
         assert row["cpu_ms"] > 0
         assert row["rss_bytes"] > 1_000_000
         assert f"{row['cpu_ms']:.1f}" in said
+        assert f"{row['cpu_ms']:.1f}" in (tmp_path / "engine.md").read_text(encoding="utf-8")
 
 
 def test_other_steps(tmp_path: Path) -> None:
