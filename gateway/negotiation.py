@@ -5,6 +5,7 @@ counts as not there, and an Accept of which nothing is left accepts everything, 
 """
 
 import re
+from functools import lru_cache
 from urllib.request import parse_http_list
 
 from starlette.datastructures import Headers
@@ -37,8 +38,14 @@ def require_json(headers: Headers) -> None:
 
 
 def _accepted(headers: Headers) -> MIMEAccept:
+    return _ranges(",".join(headers.getlist("Accept")))
+
+
+@lru_cache(maxsize=256)
+def _ranges(accept: str) -> MIMEAccept:
+    """Clients send few different ones. (An Accept is bounded as all headers are.)"""
     ranges = []
-    for element in parse_http_list(",".join(headers.getlist("Accept"))):
+    for element in parse_http_list(accept):
         media_range, parameters = parse_options_header(element)
         weight = parameters.get("q", "1")
         if _MEDIA_RANGE.fullmatch(media_range) and _WEIGHT.fullmatch(weight):

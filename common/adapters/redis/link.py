@@ -1,7 +1,7 @@
 """A process's connections to Redis, and the only place where what the SDK raises becomes our errors.
 
-Each call is one round trip with a short time limit and is never tried twice. Calls that are made in the same turn of the event loop
-share it, as a round trip is most of what a call costs a busy process. After a failure calls fail at once for a second, then one of
+Each command is one round trip with a short time limit and is never tried twice. Those of the same turn of the event loop share one,
+as a round trip is most of what a call costs a busy process. After a failure calls fail at once for a second, then one of
 them tries, so that nobody is slowed down by a time-out each while Redis is away. What shares a link shares what one of its users
 has found out.
 
@@ -88,7 +88,7 @@ class _Pipelining(Redis):
 
     async def _exchange(self, asked: list[_Asked]) -> None:
         try:
-            # So that nothing is sent long after whoever asked has given up.
+            # The SDK's own limits are for each step: a free connection, connecting, writing, reading.
             async with asyncio.timeout(self._timeout_seconds), self.pipeline(transaction=False) as pipeline:
                 for one in asked:
                     pipeline.execute_command(*one.command, **one.options)
@@ -172,9 +172,7 @@ class RedisLink:
         """A call that tries even where others have just failed."""
         try:
             with translated(service):
-                # The SDK's own limits are for each step: a free connection, connecting, writing, reading.
-                async with asyncio.timeout(self.timeout_seconds):
-                    answer = await command()
+                answer = await command()
         except Unavailable as error:
             self.failures += 1
             if isinstance(error.__cause__, AWAY):

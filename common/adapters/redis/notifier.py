@@ -60,9 +60,11 @@ class RedisStatusNotifier:
         """→ a connection whose subscription Redis has confirmed."""
         connection = self._link.own_connection()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]  # the SDK's gap
-            await connection.send_command("SUBSCRIBE", CHANNEL)
-            answer = await connection.read_response()
+            # The SDK's own limits are for each step.
+            async with asyncio.timeout(self._link.timeout_seconds):
+                await connection.connect()  # type: ignore[no-untyped-call]  # the SDK's gap
+                await connection.send_command("SUBSCRIBE", CHANNEL)
+                answer = await connection.read_response()
             if not isinstance(answer, list) or answer[0] != b"subscribe":
                 raise RedisConnectionError("no confirmation of the subscription")
         except BaseException:
