@@ -19,7 +19,6 @@ import asyncpg
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from sqlalchemy import event
 from uuid6 import uuid7
 
 from bench import processes
@@ -31,6 +30,7 @@ from common.adapters.sql import SqlImageStore
 from common.images import ImageStatus, Priority
 from common.messages import Job
 from common.settings import load
+from tests.databases import opened, recorded
 
 ROWS, QUICK_ROWS = [1_000, 100_000, 2_000_000], [1_000, 20_000]
 BACKLOG, QUICK_BACKLOG = 100_000, 2_000
@@ -94,7 +94,7 @@ async def _statements(url: str, there: int, count: int, calls: int) -> list[dict
         for what, call in CALLS_TIMED.items():
             ids = some["queued" if what == "claim" else "completed"]
             times = [await _seconds(call, store, ids[number % len(ids)]) for number in range(calls + 10)][10:]
-            buffers = await _buffers(connection, store, call, ids[0])
+            buffers = await _buffers(connection, url, call, ids[0])
             found.append(_row(what, f"{count:,} rows", times) | {"buffers": buffers})
         await connection.execute("UPDATE images SET dispatch_after = now() + interval '1 h' WHERE status = 'processing'")
         return found
@@ -109,18 +109,11 @@ async def _seconds(call: Call, store: SqlImageStore, one: UUID) -> float:
     return time.perf_counter() - began
 
 
-async def _buffers(connection: Any, store: SqlImageStore, call: Call, one: UUID) -> int:
+async def _buffers(connection: Any, url: str, call: Call, one: UUID) -> int:
     """Pages of 8 KiB that the call's first statement looks at."""
-    ran: list[tuple[str, Any]] = []
-
-    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        ran.append((statement, parameters))
-
-    event.listen(store._engine.sync_engine, "before_cursor_execute", record)
-    try:
+    async with opened(url, 1) as store:
+        ran = recorded(store)
         await call(store, one)
-    finally:
-        event.remove(store._engine.sync_engine, "before_cursor_execute", record)
     statement, parameters = ran[0]
     transaction = connection.transaction()
     await transaction.start()

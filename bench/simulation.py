@@ -20,9 +20,8 @@ from rich.table import Table
 
 from bench.results import show, write_results
 
-# CPU ms an image of 640×480, by `scripts/bench pipeline --quick`: one short turn beside other work, so of use for proportions
-# alone. A results file of a full run takes their place, where there is one.
-DEFAULT_CPU_MS = {"gateway": 20.0, "worker": 20.4, "postgres": 2.3, "rabbitmq": 1.7, "redis": 1.5, "minio": 2.4}
+# CPU ms an image of 640×480, by `scripts/bench pipeline` (docs/performance.md). Where there are other results, they take its place.
+DEFAULT_CPU_MS = {"gateway": 5.4, "worker": 8.7, "postgres": 1.4, "rabbitmq": 1.1, "redis": 0.4, "minio": 4.4}
 # Assumed, not measured: an upload, its result, and what the database writes to its log for an image.
 UPLOAD_BYTES, RESULT_BYTES, WAL_BYTES = 300_000, 60_000, 6_000
 # The cores that one of it can be given, and why: assumptions, too. None: as many as are added.
@@ -54,7 +53,7 @@ def costs(pipeline: Path, picture: str) -> tuple[dict[str, float], str]:
     found = json.loads(pipeline.read_text(encoding="utf-8"))
     for row in found["rows"]:
         if row["picture"] == picture and row["contender"].startswith("ours"):
-            return {part: row["cpu_ms_by_process"][part] for part in PARTS}, f"{pipeline} of {found['at']}"
+            return {part: row["cpu_ms_by_process"][part] for part in PARTS}, f"`scripts/bench pipeline` of {found['at'][:10]}"
     raise ValueError(f"{pipeline} has no row of ours for {picture}")
 
 

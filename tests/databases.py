@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+from sqlalchemy import event
 
 from common.adapters.sql import SqlImageStore
 
@@ -63,3 +64,24 @@ async def poll(url: str, query: str, wanted: int) -> None:
                 await asyncio.sleep(0.02)
     finally:
         await connection.close()
+
+
+def recorded(store: SqlImageStore) -> list[tuple[str, tuple[Any, ...]]]:
+    """The statements that it is going to run, with their parameters."""
+    ran: list[tuple[str, tuple[Any, ...]]] = []
+
+    @event.listens_for(store._engine.sync_engine, "before_cursor_execute")
+    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        ran.append((statement, parameters))
+
+    @event.listens_for(store._engine.sync_engine, "checkout")
+    def listen(connection: Any, *_: Any) -> None:
+        if isinstance(connection.driver_connection, asyncpg.Connection):
+            connection.driver_connection.add_query_logger(record_of_driver)
+
+    def record_of_driver(logged: asyncpg.connection.LoggedQuery) -> None:
+        # Without what SQLAlchemy prepares, which is recorded above.
+        if logged.query.startswith(("SELECT images", "UPDATE images")):
+            ran.append((logged.query, tuple(logged.args)))
+
+    return ran

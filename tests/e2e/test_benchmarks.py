@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -58,3 +60,14 @@ def test_the_pool(tmp_path: Path) -> None:
     }
     assert all(row["per_second"] > 0 for row in rows)
     assert "together at most" in said
+
+
+@pytest.mark.usefixtures("service_environment")
+def test_rows_and_messages(tmp_path: Path) -> None:
+    said, rows = bench(tmp_path, "scale", "--quick")
+
+    statements = [row for row in rows if "buffers" in row]
+    assert {row["what"] for row in statements} > {"status", "claim", "dispatch round", "list, first page"}
+    assert {row["there"] for row in statements} == {"1,000 rows", "20,000 rows"}
+    assert all(row["buffers"] > 0 for row in statements)
+    assert "2,000 messages" in said

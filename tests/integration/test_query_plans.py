@@ -14,13 +14,12 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import event
 from uuid6 import uuid7
 
 from common.adapters.sql import SqlImageStore, SqlUpkeep
 from common.images import Failure, FailureCode, IdempotencyKey, ImageStatus, Priority, Result
 from tests.builders import image
-from tests.databases import execute, opened
+from tests.databases import execute, opened, recorded
 
 HOUR = timedelta(hours=1)
 RESULT = Result(key="a/1", content_type="image/jpeg", size_bytes=1, sha256="0" * 64, width=1, height=1)
@@ -39,7 +38,7 @@ class Explained:
 async def explained(url: str, call: Call, *, without: str | None = None) -> list[Explained]:
     """For each of the call's statements; `without` this index."""
     async with opened(url, 1) as store:
-        ran = _recorded(store)
+        ran = recorded(store)
         await call(store)
     connection = await asyncpg.connect(url)
     try:
@@ -68,27 +67,6 @@ async def _explain(connection: Any, name: str, statement: str, parameters: tuple
         await connection.execute(f"SAVEPOINT before; {execution}; ROLLBACK TO before")
     lines = [row[0] for row in await connection.fetch(f"EXPLAIN ANALYZE {execution}")]
     return Explained("\n".join(lines), sum(_rows_read(lines)))
-
-
-def _recorded(store: SqlImageStore) -> list[tuple[str, tuple[Any, ...]]]:
-    """The statements that it is going to run, with their parameters."""
-    ran: list[tuple[str, tuple[Any, ...]]] = []
-
-    @event.listens_for(store._engine.sync_engine, "before_cursor_execute")
-    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        ran.append((statement, parameters))
-
-    @event.listens_for(store._engine.sync_engine, "checkout")
-    def listen(connection: Any, *_: Any) -> None:
-        if isinstance(connection.driver_connection, asyncpg.Connection):
-            connection.driver_connection.add_query_logger(record_of_driver)
-
-    def record_of_driver(logged: asyncpg.connection.LoggedQuery) -> None:
-        # Without what SQLAlchemy prepares, which is recorded above.
-        if logged.query.startswith(("SELECT images", "UPDATE images")):
-            ran.append((logged.query, tuple(logged.args)))
-
-    return ran
 
 
 def _rows_read(lines: list[str]) -> list[float]:
@@ -306,7 +284,7 @@ OTHERS: dict[str, Call] = {
 @pytest.mark.parametrize("call", (OF_ONE_IMAGE | PAGES | OTHERS).values(), ids=OF_ONE_IMAGE | PAGES | OTHERS)
 async def test_sqlite_neither_reads_nor_sorts_the_whole_table(sqlite_url: str, call: Call) -> None:
     async with opened(sqlite_url, 1) as store:
-        ran = _recorded(store)
+        ran = recorded(store)
         await call(store)
         steps = [step for asked in list(ran) for step in await _steps(store, *asked)]
     for step in steps:
@@ -323,6 +301,6 @@ async def _steps(store: SqlImageStore, statement: str, parameters: tuple[Any, ..
 
 async def test_sqlite_looks_for_a_rare_status_in_its_index(sqlite_url: str) -> None:
     async with opened(sqlite_url, 1) as store:
-        ran = _recorded(store)
+        ran = recorded(store)
         await store.page(owner=None, status=ImageStatus.FAILED, before=uuid7(), limit=21)
         assert await _steps(store, *ran[0]) == ["SEARCH images USING INDEX images_status (status=? AND id<?)"]

@@ -55,10 +55,11 @@ def test_the_same_seed_gives_the_same_and_another_does_not() -> None:
 
 
 def test_what_a_rate_needs_and_what_has_no_more_to_give() -> None:
-    need = needs(1000, DEFAULT_CPU_MS)
+    cpu_ms = {"gateway": 20.0, "worker": 20.4, "postgres": 2.3, "rabbitmq": 1.7, "redis": 1.5, "minio": 2.4}
+    need = needs(1000, cpu_ms)
     assert need["cores"]["postgres"] == pytest.approx(2.3)
     assert need["beyond_one"] == ["redis"]
-    assert [part for part, _ in saturation(DEFAULT_CPU_MS)] == ["redis", "rabbitmq", "postgres"]
+    assert [part for part, _ in saturation(cpu_ms)] == ["redis", "rabbitmq", "postgres"]
 
 
 def test_a_results_file_takes_the_place_of_the_defaults(tmp_path: Path) -> None:
