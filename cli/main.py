@@ -17,6 +17,7 @@ from cli.scratch import scratch_folder
 from common.errors import ImageProcessorError, Unavailable, WrongConfiguration
 from common.settings import Settings, load
 from common.telemetry import configure_logging
+from common.tracing import exporting
 
 app = typer.Typer(
     name="image-processor",
@@ -45,8 +46,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Runs until the program ends; SIGTERM and SIGINT set the event it was given."""
+def run(name: str, settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Runs until the program ends; SIGTERM and SIGINT set the event it was given. `name`: of the service in traces."""
     configure_logging(settings.log_level, settings.log_format)
 
     async def until_signal() -> None:
@@ -56,7 +57,7 @@ def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]])
         await program(stop)
 
     try:
-        with scratch_folder():
+        with scratch_folder(), exporting(settings.otel_exporter_otlp_endpoint, name):
             uvloop.run(until_signal())
     except* (ImageProcessorError, RequestFailed) as group:
         error: BaseException = group
@@ -71,7 +72,7 @@ def gateway() -> None:
     settings = load()
     from cli.programs import run_gateway
 
-    run(settings, lambda stop: run_gateway(settings, stop))
+    run("gateway", settings, lambda stop: run_gateway(settings, stop))
 
 
 @app.command()
@@ -80,7 +81,7 @@ def worker() -> None:
     settings = load()
     from cli.programs import run_distributed_worker
 
-    run(settings, lambda stop: run_distributed_worker(settings, stop))
+    run("worker", settings, lambda stop: run_distributed_worker(settings, stop))
 
 
 @app.command()
@@ -99,7 +100,7 @@ def standalone(
     from cli.standalone import embedded_settings, run_standalone
 
     settings = embedded_settings(port, data)
-    run(settings, lambda stop: run_standalone(settings, pictures or [], out, stop, once=once))
+    run("standalone", settings, lambda stop: run_standalone(settings, pictures or [], out, stop, once=once))
 
 
 @app.command()

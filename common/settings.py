@@ -175,6 +175,9 @@ class Settings(BaseSettings):
         None, gt=0, le=36_500, description="images are deleted this long after their upload; default: never"
     )
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector that traces are sent to, as in http://collector:4318; default: no traces"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="with auto, text on a terminal and JSON elsewhere")
 
@@ -238,7 +241,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name}: {error.detail}") from None
         return value
 
-    @field_validator("keycloak_url", "keycloak_public_url")
+    @field_validator("keycloak_url", "keycloak_public_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value and not value.startswith(("http://", "https://")):

@@ -3,12 +3,14 @@
 import logging
 import math
 import sys
+from contextlib import AbstractContextManager
 from typing import Any, Literal, TextIO, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from common.images import FailureCode, ImageStatus, Priority
+from common import tracing
+from common.images import FailureCode, Image, ImageStatus, Priority
 
 NAME = "image_processor"
 log: structlog.stdlib.BoundLogger = structlog.get_logger(NAME)
@@ -118,6 +120,15 @@ CHILDREN_LOST = _from_zero(
 CHILDREN_OUTGROWN = Counter(
     "image_processor_children_outgrown_total", "Render processes replaced between two pictures because they kept too much memory"
 )
+QUEUE_SECONDS = _from_zero(
+    Histogram(
+        "image_processor_queue_seconds",
+        "Time from the sending of a message until a worker took it up",
+        ["priority"],
+        buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+    ),
+    *Priority,
+)
 IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")
 DISPATCHED = _from_zero(
     Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"]),
@@ -167,6 +178,7 @@ QUIETENED = {
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,
+    "opentelemetry": logging.ERROR,
     "PIL": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "urllib3": logging.ERROR,
@@ -190,6 +202,16 @@ class _Lines:
     debug = info = warning = error = critical = msg
 
 
+def about(image: Image) -> AbstractContextManager[None]:
+    """What is logged while it is open is part of that image's life, whoever is at work: it names the image, and the request that
+    brought it in."""
+    return structlog.contextvars.bound_contextvars(request_id=image.request_id, image_id=str(image.id))
+
+
+def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**event, **tracing.ids()}
+
+
 def _add_own_name(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event["logger"] = NAME
     return event
@@ -203,6 +225,7 @@ def configure_logging(level: str, form: Literal["auto", "json", "text"]) -> None
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -16,7 +16,7 @@ from common.adapters.rabbitmq.link import broker_url
 from common.adapters.rabbitmq.publishing import Publisher
 from common.adapters.rabbitmq.topology import DEAD_LETTERS, DEAD_QUEUE, JOBS, queue_name
 from common.images import Image, Priority
-from common.messages import Job, dead_letter_headers, encode
+from common.messages import Job, dead_letter_headers, encode, job_headers
 from common.ports import Delivery
 
 MESSAGE_TYPE = "process-image"
@@ -34,7 +34,7 @@ class RabbitMqQueue:
         self._consumer = Consumer(broker, time_limit_seconds, self._send_again)
 
     async def publish(self, job: Job, priority: Priority) -> None:
-        await self._publisher.publish(JOBS, priority, _message(job, {}))
+        await self._publisher.publish(JOBS, priority, _message(job, job_headers(job, datetime.now(UTC))))
 
     async def publish_dead(self, image: Image) -> None:
         """A message that was rejected by hand carries the broker's own `x-death` instead of these headers."""

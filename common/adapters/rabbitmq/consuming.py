@@ -10,6 +10,7 @@ and nothing behind them ever would. So what is deferred is sent again, to the ta
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime
 from functools import partial
 
 from aio_pika import DeliveryMode, Message
@@ -21,6 +22,7 @@ from common.adapters.rabbitmq.link import Link, open_link, translated
 from common.adapters.rabbitmq.topology import DELIVERY_LIMIT, queue_name
 from common.errors import Unavailable, WrongConfiguration
 from common.images import Priority
+from common.messages import read_sent_at, read_traceparent
 from common.telemetry import log
 
 FIRST_DELAY_SECONDS = 0.5
@@ -46,6 +48,14 @@ class RabbitMqDelivery:
     @property
     def request_id(self) -> str | None:
         return self._message.correlation_id
+
+    @property
+    def sent_at(self) -> datetime | None:
+        return read_sent_at(self._message.headers)
+
+    @property
+    def traceparent(self) -> str | None:
+        return read_traceparent(self._message.headers)
 
     @property
     def priority(self) -> Priority:
