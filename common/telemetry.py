@@ -120,15 +120,6 @@ CHILDREN_LOST = _from_zero(
 CHILDREN_OUTGROWN = Counter(
     "image_processor_children_outgrown_total", "Render processes replaced between two pictures because they kept too much memory"
 )
-QUEUE_SECONDS = _from_zero(
-    Histogram(
-        "image_processor_queue_seconds",
-        "Time from the sending of a message until a worker took it up",
-        ["priority"],
-        buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
-    ),
-    *Priority,
-)
 IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")
 DISPATCHED = _from_zero(
     Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"]),

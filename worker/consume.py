@@ -16,7 +16,7 @@ import structlog
 from common.errors import Unavailable
 from common.messages import Job, decode
 from common.ports import Delivery, JobSource
-from common.telemetry import DELIVERIES, QUEUE_SECONDS, log
+from common.telemetry import DELIVERIES, log
 from common.tracing import record, span
 from worker.outcome import Outcome, outcome_of
 
@@ -66,13 +66,11 @@ def _leave(place: ExitStack, task: asyncio.Task[None]) -> None:
     place.close()
 
 
-def _tell_wait(delivery: Delivery) -> None:
+def _record_wait(delivery: Delivery) -> None:
     """Clocks differ: nothing was taken up before it was sent."""
     if delivery.sent_at is not None:
         now = datetime.now(UTC)
-        sent_at = min(delivery.sent_at, now)
-        QUEUE_SECONDS.labels(delivery.priority).observe((now - sent_at).total_seconds())
-        record("wait in queue", sent_at, now, delivery.traceparent, priority=delivery.priority)
+        record("wait in queue", min(delivery.sent_at, now), now, delivery.traceparent, priority=delivery.priority)
 
 
 async def _settle(delivery: Delivery, handle: Handle, place: ExitStack) -> None:
@@ -81,7 +79,7 @@ async def _settle(delivery: Delivery, handle: Handle, place: ExitStack) -> None:
     with structlog.contextvars.bound_contextvars(request_id=delivery.request_id):
         try:
             job = decode(delivery.body, delivery.request_id)
-            _tell_wait(delivery)
+            _record_wait(delivery)
             with (
                 structlog.contextvars.bound_contextvars(image_id=str(job.image_id)),
                 span("process", "consumer", delivery.traceparent, image_id=str(job.image_id), request_id=job.request_id),
