@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 
