@@ -34,9 +34,15 @@ def _unknown(gauge: Gauge, *values: str) -> Gauge:
 
 FAILURES = tuple(FailureCode)
 UNSETTLED = tuple(status for status in ImageStatus if not status.is_final)
+# From what a picture takes on an idle system to a backlog that lasts the night.
+LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
 
 HTTP_REQUESTS = Counter("image_processor_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
-HTTP_SECONDS = Histogram("image_processor_http_request_seconds", "Time from request to the end of the answer", ["method", "route"])
+HTTP_SECONDS = Histogram(
+    "image_processor_http_request_seconds",
+    "Time from request to the end of the answer, without the wait that it asked for",
+    ["method", "route"],
+)
 UPLOADS = Counter("image_processor_uploads_total", "Uploads accepted", ["content_type"])
 UPLOAD_BYTES = Counter("image_processor_upload_bytes_total", "Bytes of accepted uploads")
 PUBLISH_DEFERRED = Counter("image_processor_publish_deferred_total", "Uploads whose publish was left to the dispatcher")
@@ -58,6 +64,7 @@ WAITS = _from_zero(
     "polled",
     "declined",
 )
+WAIT_SECONDS = Histogram("image_processor_wait_seconds", "Time that a read waited for a final state", buckets=LONG)
 DELETED = Counter("image_processor_deleted_total", "Images deleted, with everything that belonged to them")
 EXPIRED = Counter("image_processor_expired_total", "Images deleted because they were kept for long enough")
 KEYS_EXPIRED = Counter("image_processor_expired_keys_total", "Idempotency keys dropped because their time was over")
@@ -98,6 +105,14 @@ ATTEMPTS = _from_zero(
         ["status"],
         buckets=(1, 2, 3, 4, 5, 10, 20, 50, 100, 200),
     ),
+    "completed",
+    "failed",
+)
+QUEUE_SECONDS = _from_zero(
+    Histogram("image_processor_queue_seconds", "Time from an upload to its first attempt", ["priority"], buckets=LONG), *Priority
+)
+TURNAROUND_SECONDS = _from_zero(
+    Histogram("image_processor_turnaround_seconds", "Time from an upload to its final state", ["status"], buckets=LONG),
     "completed",
     "failed",
 )
@@ -158,6 +173,11 @@ DISPATCH_LAG_SECONDS = _unknown(Gauge("image_processor_dispatch_lag_seconds", "F
 QUEUE_DEPTH = _unknown(Gauge("image_processor_queue_depth", "Messages that wait in a queue", ["queue"]), *Priority, "dead")
 JWKS_FETCHES = _from_zero(
     Counter("image_processor_jwks_fetches_total", "Fetches of the realm's keys by how they ended", ["result"]), "ok", "failed"
+)
+LOOP_LAG_SECONDS = Histogram(
+    "image_processor_event_loop_lag_seconds",
+    "By how much later the event loop did something than it was to",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
 # Libraries that would repeat, with tracebacks, what the adapters say in one line, or would say what is in rows and pictures.

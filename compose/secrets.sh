@@ -6,7 +6,7 @@
 set -eu
 
 NAMES="postgres_password app_database_password keycloak_database_password redis_password rabbitmq_password minio_password \
-keycloak_admin_password"
+keycloak_admin_password grafana_password"
 
 die() {
     echo "secrets: $*" >&2
@@ -48,6 +48,7 @@ default_pass = $rabbitmq_password"
     put /for/keycloak/keycloak.conf "db-password=$keycloak_database_password
 bootstrap-admin-username=admin
 bootstrap-admin-password=$keycloak_admin_password"
+    put /for/grafana/password "$grafana_password"
     put /for/app/postgres_url "postgresql://image_processor:$app_database_password@postgres:5432/image_processor"
     put /for/app/redis_url "redis://:$redis_password@redis:6379/0"
     put /for/app/rabbitmq_url "amqp://image_processor:$rabbitmq_password@rabbitmq:5672/"

@@ -88,7 +88,7 @@ def _record(scope: Scope, traced: Span, status: int | None, seconds: float) -> N
     route = getattr(scope.get("route"), "path", None) or scope.get("root_path") or "unmatched"
     method = scope["method"] if scope["method"] in METHODS else "other"
     HTTP_REQUESTS.labels(method, route, str(status or "none")).inc()
-    HTTP_SECONDS.labels(method, route).observe(seconds)
+    HTTP_SECONDS.labels(method, route).observe(seconds - scope["state"].get("waited_seconds", 0.0))
     level = log.debug if route in PROBES and status == 200 else log.info
     path = quote(_LONG_SEGMENT.sub("...", scope["path"])[:500])
     if traced.is_recording():

@@ -7,13 +7,14 @@ is the one that would be one too many: it is answered at once, without Preferenc
 
 import asyncio
 import re
+import time
 from urllib.request import parse_http_list
 
 from fastapi import Request
 from starlette.datastructures import Headers
 
 from common.images import Image, Principal
-from common.telemetry import WAITS
+from common.telemetry import WAIT_SECONDS, WAITS
 from common.usecases.get_image import get_image
 from common.usecases.wait_until_final import wait_until_final
 from gateway.dependencies import Gateway
@@ -43,7 +44,13 @@ async def awaited(request: Request, gateway: Gateway, caller: Principal, image: 
             WAITS.labels("declined").inc()
             return image, {}
         async with gateway.waits:
-            image = await _wait(request, gateway, caller, image, seconds)
+            started = time.perf_counter()
+            try:
+                image = await _wait(request, gateway, caller, image, seconds)
+            finally:
+                # What the client asked for says nothing about how fast it is answered.
+                request.state.waited_seconds = time.perf_counter() - started
+                WAIT_SECONDS.observe(request.state.waited_seconds)
     return image, {"Preference-Applied": f"wait={seconds}"}
 
 

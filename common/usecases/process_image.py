@@ -19,7 +19,18 @@ from common.errors import BlobNotFound, PictureRefused, RenderInterrupted, Unava
 from common.images import Failure, FailureCode, Image, Result, RetryPolicy
 from common.messages import Job
 from common.ports import Bucket, Ports, Renderer
-from common.telemetry import ATTEMPTS, DEAD_LETTERS, IN_PROGRESS, LEASES_LOST, PROCESS_SECONDS, PROCESSED, RETRIES, log
+from common.telemetry import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    IN_PROGRESS,
+    LEASES_LOST,
+    PROCESS_SECONDS,
+    PROCESSED,
+    QUEUE_SECONDS,
+    RETRIES,
+    TURNAROUND_SECONDS,
+    log,
+)
 from common.tracing import record, span
 from common.usecases.announce import announce
 
@@ -46,6 +57,8 @@ async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy,
         PROCESSED.labels("not-claimed").inc()
         log.info("job not claimed: the image is gone, final or in other hands")
         return
+    if image.attempts == 1:
+        QUEUE_SECONDS.labels(image.priority).observe(_age_seconds(image))
     permit = await announce(ports, image)
     try:
         with IN_PROGRESS.track_inprogress():
@@ -100,7 +113,7 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image, permit: str |
         await ports.blobs.delete(Bucket.PROCESSED, image.result_key)
         return
     PROCESSED.labels("completed").inc()
-    ATTEMPTS.labels(completed.status).observe(completed.tries)
+    _record_final(completed)
     await announce(ports, completed, permit)
     log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
 
@@ -127,13 +140,25 @@ async def fail_image(ports: Ports, image: Image, failure: Failure, error: str | 
         await _drop_result_of_deleted(ports, image)
         return
     PROCESSED.labels(failure.code).inc()
-    ATTEMPTS.labels(failed.status).observe(failed.tries)
+    _record_final(failed)
     await announce(ports, failed)
     log.warning("image failed", code=failure.code, detail=failure.detail, attempt=image.attempts)
     try:
         await send_dead_letter(ports, failed)
     except Unavailable as error:
         log.warning("dead letter left to the dispatcher", service=error.service, reason=error.reason)
+
+
+def _record_final(image: Image) -> None:
+    ATTEMPTS.labels(image.status).observe(image.tries)
+    # One that was sent again is as old as its first failure, which has been counted.
+    if not image.forgiven:
+        TURNAROUND_SECONDS.labels(image.status).observe(_age_seconds(image))
+
+
+def _age_seconds(image: Image) -> float:
+    """At its last change. The upload's time is the gateway's clock and the change's the database's."""
+    return max(0.0, (image.updated_at - image.created_at).total_seconds())
 
 
 async def send_dead_letter(ports: Ports, image: Image) -> None:

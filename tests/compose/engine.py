@@ -39,7 +39,15 @@ class ProductionStack:
     def __init__(self) -> None:
         self.project = f"image-processor-test-{uuid4().hex[:8]}"
         self.ports = {
-            name: free_port() for name in ("GATEWAY_PORT", "KEYCLOAK_PORT", "RABBITMQ_CONSOLE_PORT", "MINIO_CONSOLE_PORT")
+            name: free_port()
+            for name in (
+                "GATEWAY_PORT",
+                "KEYCLOAK_PORT",
+                "RABBITMQ_CONSOLE_PORT",
+                "MINIO_CONSOLE_PORT",
+                "PROMETHEUS_PORT",
+                "GRAFANA_PORT",
+            )
         }
         self.keycloak = f"http://localhost:{self.ports['KEYCLOAK_PORT']}"
         self.http = httpx.Client(base_url=f"http://localhost:{self.ports['GATEWAY_PORT']}", timeout=60)
