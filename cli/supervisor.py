@@ -24,6 +24,8 @@ from common.shared_metrics import FOLDER, Roll
 from common.telemetry import log
 from common.usecases.wait_for_database import sleep_or_stop
 
+# -P: what lies in the working directory is no module of ours.
+PROGRAM = (sys.executable, "-P", "-m", "cli.gateway_process")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 # One that has lived for so long did not die of how it was started.
 LASTING_SECONDS = 60.0
@@ -93,8 +95,7 @@ class _Supervisor:
 
     async def _start(self, place: int) -> Process:
         descriptor = self._listener.fileno()
-        # -P: what lies in the working directory is no module of ours.
-        program = [sys.executable, "-P", "-m", "cli.gateway_process", str(descriptor), str(place)]
+        program = [*PROGRAM, str(descriptor), str(place)]
         environment = os.environ | {FOLDER: str(self._folder)}
         return await asyncio.create_subprocess_exec(*program, stdin=PIPE, stdout=PIPE, pass_fds=[descriptor], env=environment)
 

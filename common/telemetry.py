@@ -156,7 +156,8 @@ PUBLISH_SECONDS = Histogram("image_processor_publish_seconds", "Time until the b
 # Of the whole system, the same from every worker; NaN while what they are measured in is away.
 BACKLOG = _unknown(_system_wide("image_processor_backlog", "Images that are not final yet", ["status"]), *UNSETTLED)
 OLDEST_SECONDS = _unknown(
-    Gauge("image_processor_oldest_seconds", "Time since the upload of the oldest image that is not final", ["status"]), *UNSETTLED
+    _system_wide("image_processor_oldest_seconds", "Time since the upload of the oldest image that is not final", ["status"]),
+    *UNSETTLED,
 )
 DISPATCH_LAG_SECONDS = _unknown(
     _system_wide("image_processor_dispatch_lag_seconds", "For how long the most overdue image has been due")
