@@ -59,7 +59,7 @@ class Two(Stack):
         """How many requests the process in this place has counted itself."""
         file = next(self.folder.glob(f"image-processor-*/metrics-*/counter_{place}.db"))
         families = MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call]  # the library's
-        return sum(one.value for family in families for one in family.samples if of(one.name, one.labels, route))
+        return float(sum(one.value for family in families for one in family.samples if of(one.name, one.labels, route)))
 
     def metrics_from_each(self) -> list[str]:
         """Asked on new connections until each place has answered."""
@@ -160,9 +160,8 @@ def test_what_one_process_shows_several_show_and_nothing_twice(two: Two) -> None
     # and so in the other format
     openmetrics = httpx.get(f"{two.url}/metrics", headers={"Accept": "application/openmetrics-text"}, timeout=30)
     assert openmetrics.headers["Content-Type"].startswith("application/openmetrics-text")
-    assert {family.name for family in parse_openmetrics(openmetrics.text)} == {
-        family.name for family in text_string_to_metric_families(text)
-    }
+    read = list(parse_openmetrics(openmetrics.text))  # type: ignore[no-untyped-call]  # the library's
+    assert {family.name for family in read} == {family.name for family in text_string_to_metric_families(text)}
 
 
 def test_memory_and_time_are_those_of_all_processes(two: Two) -> None:
