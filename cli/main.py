@@ -11,10 +11,9 @@ import typer
 import uvloop
 
 from cli import dead
-from cli.errors import RequestFailed, WrongUsage
+from cli.errors import FORESEEN, last_words
 from cli.installation import DATA, settings_for
 from cli.scratch import scratch_folder
-from common.errors import ImageProcessorError, Unavailable, WrongConfiguration
 from common.settings import Settings, load
 from common.telemetry import configure_logging
 from common.tracing import exporting
@@ -32,18 +31,10 @@ app.add_typer(dead.app, name="dead")
 def main() -> None:
     try:
         app()
-    except WrongConfiguration as error:
-        typer.echo(f"image-processor: {error.detail}", err=True)
-        sys.exit(2)
-    except WrongUsage as error:
-        typer.echo(f"image-processor: {error}", err=True)
-        sys.exit(2)
-    except Unavailable as error:
-        typer.echo(f"image-processor: {error.detail} ({error.reason})", err=True)
-        sys.exit(1)
-    except (ImageProcessorError, RequestFailed) as error:
-        typer.echo(f"image-processor: {error}", err=True)
-        sys.exit(1)
+    except FORESEEN as error:
+        line, code = last_words(error)
+        typer.echo(line, err=True)
+        sys.exit(code)
 
 
 def run(name: str, settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -59,7 +50,7 @@ def run(name: str, settings: Settings, program: Callable[[asyncio.Event], Awaita
     try:
         with scratch_folder(), exporting(settings.otel_exporter_otlp_endpoint, name):
             uvloop.run(until_signal())
-    except* (ImageProcessorError, RequestFailed) as group:
+    except* FORESEEN as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -70,9 +61,14 @@ def run(name: str, settings: Settings, program: Callable[[asyncio.Event], Awaita
 def gateway() -> None:
     """Run the HTTP gateway."""
     settings = load()
-    from cli.programs import run_gateway
+    if settings.gateway_processes > 1:
+        from cli.supervisor import run_gateway_processes
 
-    run("gateway", settings, lambda stop: run_gateway(settings, stop))
+        run("gateway", settings, lambda stop: run_gateway_processes(settings, stop))
+    else:
+        from cli.programs import run_gateway
+
+        run("gateway", settings, lambda stop: run_gateway(settings, stop))
 
 
 @app.command()

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
 
     gateway_host: str = Field("127.0.0.1", description="address the gateway listens on")
     gateway_port: int = Field(3000, ge=1, le=65535, description="port the gateway listens on")
+    gateway_processes: int = Field(1, ge=1, le=256, description="processes of a gateway, which share its port")
     worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics")
     worker_port: int = Field(3001, ge=0, le=65535, description="port of the worker's health and metrics; 0: any free one")
 
@@ -131,9 +132,11 @@ class Settings(BaseSettings):
     max_frames: int = Field(300, ge=1, description="most frames of an animation")
     max_total_pixels: int = Field(200_000_000, ge=1, description="largest width × height × frames")
 
-    max_concurrent_uploads: int = Field(100, ge=1, description="uploads a gateway takes in at once; more are told to come back")
+    max_concurrent_uploads: int = Field(
+        100, ge=1, description="uploads a gateway's process takes in at once; more are told to come back"
+    )
     max_concurrent_waits: int = Field(
-        5000, ge=1, description="readers a gateway keeps waiting at once; more are answered with what is"
+        5000, ge=1, description="readers a gateway's process keeps waiting at once; more are answered with what is"
     )
     upload_seconds: float = Field(300, gt=0, description="time limit of one upload's body")
     rate_limit: str = Field("6000/minute", description="requests a caller may make, as in 100/second; off: any number")
