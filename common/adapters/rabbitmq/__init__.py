@@ -6,6 +6,7 @@ must not wait behind a message it does not take. Nothing connects before its fir
 
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aio_pika import DeliveryMode, Message
 from uuid6 import uuid7
@@ -27,9 +28,9 @@ __all__ = ["RabbitMqDeadLetters", "RabbitMqQueue"]
 class RabbitMqQueue:
     """A JobQueue and a JobSource. `url`: amqp:// or amqps://."""
 
-    def __init__(self, url: str, time_limit_seconds: float) -> None:
+    def __init__(self, url: str, time_limit_seconds: float, ca_file: Path | None = None) -> None:
         """Raises WrongConfiguration where `url` is none."""
-        broker = broker_url(url)
+        broker = broker_url(url, ca_file)
         self._publisher = Publisher(broker, time_limit_seconds)
         self._consumer = Consumer(broker, time_limit_seconds, self._send_again)
 

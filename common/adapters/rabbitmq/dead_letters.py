@@ -10,6 +10,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.exceptions import ChannelLockedResource
@@ -31,9 +32,9 @@ BACK_SECONDS = 2.0
 class RabbitMqDeadLetters:
     """A DeadLetters. Connects for each walk."""
 
-    def __init__(self, url: str, time_limit_seconds: float, at_a_time: int = AT_A_TIME) -> None:
+    def __init__(self, url: str, time_limit_seconds: float, at_a_time: int = AT_A_TIME, ca_file: Path | None = None) -> None:
         """Raises WrongConfiguration where `url` is none."""
-        self._url = broker_url(url)
+        self._url = broker_url(url, ca_file)
         self._limit = time_limit_seconds
         self._at_a_time = at_a_time
 

@@ -7,6 +7,7 @@ lost, and who uses it opens another. (aio-pika's robust connections wait without
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from aio_pika import Connection
 from aio_pika.abc import AbstractChannel
@@ -22,16 +23,20 @@ from common.telemetry import log
 # A silent connection is given up after three of them (aiormq), and by the broker after two.
 HEARTBEAT_SECONDS = 15
 CLOSE_SECONDS = 5.0
+# What a URL may say of whose certificates are believed.
+CAS = {"cafile", "capath", "cadata"}
 
 
-def broker_url(text: str) -> URL:
-    """Raises WrongConfiguration."""
+def broker_url(text: str, ca_file: Path | None = None) -> URL:
+    """`ca_file`: see common/tls.py. Raises WrongConfiguration."""
     try:
         url = make_url(text, heartbeat=HEARTBEAT_SECONDS)
     except ValueError as error:
         raise WrongConfiguration("RABBITMQ_URL", f"is no URL: {error}") from None
     if not url.host:
         raise WrongConfiguration("RABBITMQ_URL", "names no host")
+    if url.scheme == "amqps" and ca_file is not None and not CAS & url.query.keys():
+        url = url.update_query(cafile=str(ca_file))
     return url
 
 
