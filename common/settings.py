@@ -113,6 +113,10 @@ class Settings(BaseSettings):
     redis_url: SecretStr = Field(SecretStr("redis://localhost:6379/0"), description="redis:// or rediss://")
     rabbitmq_url: SecretStr = Field(SecretStr("amqp://guest:guest@localhost:5672/"), description="amqp:// or amqps://")
 
+    rabbitmq_declare: bool = Field(
+        True, description="declare exchanges and queues; false: an operator has imported rabbitmq/definitions.json"
+    )
+
     storage_type: Literal["s3", "local"] = Field("s3", description="where objects are: MinIO (s3) or a folder (local)")
     storage_path: Path = Field(Path("data/blobs"), description="the folder that local storage uses")
     minio_endpoint: str = Field("localhost:9000", description="HOST:PORT, or with https:// before it for TLS")

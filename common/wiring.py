@@ -54,7 +54,8 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
     limit, ca_file = settings.service_timeout_seconds, settings.tls_ca_file
     images = SqlImageStore(database_url(settings), settings.postgres_pool_size, limit, ca_file)
     stack.push_async_callback(images.close)
-    queue = RabbitMqQueue(settings.rabbitmq_url.get_secret_value(), limit, ca_file)
+    broker, declares = settings.rabbitmq_url.get_secret_value(), settings.rabbitmq_declare
+    queue = RabbitMqQueue(broker, limit, ca_file, declares=declares)
     stack.push_async_callback(queue.close)
     redis = RedisLink(settings.redis_url.get_secret_value(), min(limit, 1.0), ca_file)
     stack.push_async_callback(redis.close)
@@ -68,7 +69,7 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
         blobs=_blobs(settings, stack),
         queue=queue,
         jobs=queue,
-        dead_letters=RabbitMqDeadLetters(settings.rabbitmq_url.get_secret_value(), limit, ca_file=ca_file),
+        dead_letters=RabbitMqDeadLetters(broker, limit, ca_file=ca_file, declares=declares),
         cache=RedisStatusCache(redis),
         notifier=notifier,
         tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, keys),
