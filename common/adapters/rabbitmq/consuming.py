@@ -15,10 +15,9 @@ from functools import partial
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
-from yarl import URL
 
 from common.adapters.priorities import PriorityBuffer
-from common.adapters.rabbitmq.link import Link, open_link, translated
+from common.adapters.rabbitmq.link import Broker, Link, open_link, translated
 from common.adapters.rabbitmq.topology import DELIVERY_LIMIT, queue_name
 from common.errors import Unavailable, WrongConfiguration
 from common.images import Priority
@@ -209,9 +208,9 @@ class Consumer:
     """A link for each priority: a queue that the broker cannot serve, as one whose leader is missing, takes the whole connection
     down with it when somebody wants to consume it."""
 
-    def __init__(self, url: URL, time_limit_seconds: float, send: Send) -> None:
+    def __init__(self, broker: Broker, time_limit_seconds: float, send: Send) -> None:
         """`send`: to the queue of that priority, confirmed, not on a connection of the consumer's."""
-        self._url = url
+        self._broker = broker
         self._limit = time_limit_seconds
         self._send = send
         self._links: set[Link] = set()
@@ -261,7 +260,7 @@ class Consumer:
         failures = 0
         while True:
             try:
-                link = await open_link(self._url, "image-processor consumer", self._limit)
+                link = await open_link(self._broker, "image-processor consumer", self._limit)
             except Unavailable as error:
                 reason = error.reason
             except WrongConfiguration as error:
