@@ -57,6 +57,9 @@ def chosen(name: str, folder: Path) -> Path:
     kustomization = yaml.safe_load((overlay / "kustomization.yaml").read_text())
     assert kustomization["components"] == [KEDA]
     kustomization["components"] = list(CHOICES[name])
+    if "../../components/volume" in CHOICES[name]:
+        settings = kustomization["configMapGenerator"][0]
+        settings["literals"] = [literal for literal in settings["literals"] if not literal.startswith("MINIO_")]
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return overlay
 
