@@ -149,7 +149,6 @@ def secrets_of(name: str) -> dict[str, dict[str, str]]:
     return found
 
 
-
 def config_maps_of(name: str) -> dict[str, dict[str, str]]:
     return {name_of(document): document["data"] for document in of_kind(rendered(name), "ConfigMap")}
 

@@ -1,4 +1,4 @@
-"""What manifests and compose files set is what the programs read: no variable that nobody knows, no value that would stop a start."""
+"""What manifests and compose files set is what the programs read: no variable nobody knows, no value that would stop a start."""
 
 import os
 import re
@@ -73,7 +73,10 @@ def test_every_variable_of_a_compose_file_is_one_that_its_program_reads() -> Non
 
 
 def test_a_variable_that_nobody_reads_would_be_found() -> None:
-    assert unknown("image-processor-api:0.1.0", {"LOG_LEVEL", "LOG_LEVEl", "MINIO_ENDPOINT_FILE"}) == {"LOG_LEVEl", "MINIO_ENDPOINT_FILE"}
+    assert unknown("image-processor-api:0.1.0", {"LOG_LEVEL", "LOG_LEVEl", "MINIO_ENDPOINT_FILE"}) == {
+        "LOG_LEVEl",
+        "MINIO_ENDPOINT_FILE",
+    }
     assert unknown("registry:5000/image-processor-worker", {"KC_DB"}) == {"KC_DB"}
 
 
@@ -95,9 +98,7 @@ def settings_in(name: str, program: str, folder: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("program", OURS)
 @pytest.mark.parametrize("name", ALL)
-def test_a_program_starts_with_what_it_is_given(
-    name: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_starts_with_what_it_is_given(name: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_in(name, program, tmp_path, monkeypatch)
 
     # every secret that it uses comes from a file, and so from a Secret
@@ -176,9 +177,7 @@ def test_the_issuer_is_where_clients_outside_reach_keycloak(name: str, tmp_path:
     assert realm["data"]["ImageProcessor-realm.json"] == (ROOT / "keycloak" / "ImageProcessor-realm.json").read_text()
 
 
-def test_the_ingress_lets_through_what_the_gateway_takes_and_waits_as_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ingress_lets_through_what_the_gateway_takes_and_waits_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_in("prod", "gateway", tmp_path, monkeypatch)
     annotations = of_kind(rendered("prod"), "Ingress")[0]["metadata"]["annotations"]
     nginx = {name.removeprefix("nginx.ingress.kubernetes.io/"): value for name, value in annotations.items()}
