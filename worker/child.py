@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import resource
 import signal
 import sys
@@ -95,6 +96,7 @@ def become_child(parent: int, more_bytes: int) -> None:
     _die_with(parent)
     keep_freed_memory()
     _load_decoders()
+    _quieten_libtiff()
     _limit_memory(more_bytes)
 
 
@@ -130,6 +132,17 @@ def _load_decoders() -> None:
     import kornia_rs  # noqa: F401 - for the first PNG; and numpy with it, for the first JPEG
 
     import worker.imaging  # noqa: F401 - for the first picture
+
+
+def _quieten_libtiff() -> None:
+    """It would write about damage into the log, in lines of its own form; whoever decodes says what is wrong all the same. On
+    Linux only: elsewhere nobody tells where the library is. Source: TIFFError(3tiff), TIFFWarning(3tiff)."""
+    if sys.platform != "linux":
+        return
+    for path in set(re.findall(r"/\S*/libtiff\S*", Path("/proc/self/maps").read_text(encoding="utf-8"))):
+        library = ctypes.CDLL(path)
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
 
 
 def _limit_memory(more_bytes: int) -> None:

@@ -389,3 +389,20 @@ def test_a_signal_to_the_process_group_lets_renders_finish(
         said, _ = worker.communicate(timeout=30)
 
     assert (said, worker.returncode) == ("finished\n", 0)
+
+
+async def test_a_damaged_tiff_writes_nothing_into_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    # given one that libtiff has much to say about: compressed strips with other bytes in them
+    source = tmp_path / "source"
+    Image.effect_noise((200, 200), 90).save(source, "TIFF", compression="tiff_lzw")
+    content = bytearray(source.read_bytes())
+    content[2000:2400] = bytes(400)
+    source.write_bytes(content)
+
+    # when
+    async with RenderPool(load(worker_processes=1)) as pool:
+        with pytest.raises(PictureRefused):
+            await pool.render(source, tmp_path / "target", STEPS)
+
+    # then
+    assert capfd.readouterr() == ("", "")
