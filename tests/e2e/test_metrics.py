@@ -1,5 +1,5 @@
-"""What dashboards, alerts and objectives name is really exported: by a gateway, a worker, RabbitMQ and MinIO in use, read by Prometheus
-with our own configuration. And what is exported does not grow with what is asked for."""
+"""What dashboards, alerts and objectives name is really exported: by a gateway, a worker, RabbitMQ and MinIO in use, as Prometheus
+reads them with our own configuration. And what is exported does not grow with what is asked for."""
 
 import re
 import time
