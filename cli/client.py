@@ -10,6 +10,7 @@ import typer
 from cli.errors import RequestFailed
 from common.loopback import DIRECT
 from common.settings import Settings
+from common.tls import trusting_also
 
 WAIT_SECONDS = 120.0
 TOKEN_ENDPOINT = "/protocol/openid-connect/token"  # noqa: S105 - a path
@@ -32,7 +33,7 @@ async def fetch_token(settings: Settings, user: str, password: str, issuer: str)
     """Raises RequestFailed."""
     form = {"grant_type": "password", "client_id": settings.keycloak_client_id, "username": user, "password": password}
     try:
-        async with httpx.AsyncClient(timeout=30, mounts=DIRECT) as http:
+        async with httpx.AsyncClient(timeout=30, mounts=DIRECT, verify=trusting_also(settings.tls_ca_file)) as http:
             answer = await http.post(f"{issuer}{TOKEN_ENDPOINT}", data=form)
     except httpx.HTTPError as error:
         raise RequestFailed(f"No token: {issuer} does not answer ({error}).") from None

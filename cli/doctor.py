@@ -8,9 +8,11 @@ from email.utils import parsedate_to_datetime
 import httpx
 import typer
 
+from cli.encryption import examine_encryption
 from common.loopback import DIRECT
 from common.settings import Settings
-from common.usecases.examine import Examination, Finding, Level, examine
+from common.tls import trusting
+from common.usecases.examine import Examination, Finding, Level, advice_on_tls, examine
 from common.wiring import open_ports
 
 SECONDS = 10.0
@@ -24,7 +26,11 @@ COLOURS = {Level.OK: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Lev
 
 async def run_doctor(settings: Settings, *, as_json: bool) -> bool:
     """→ whether nothing has failed."""
-    more = examine_keycloak(settings) if settings.mode == "distributed" else []
+    more = (
+        [*examine_keycloak(settings), ("encryption", lambda: examine_encryption(settings))]
+        if settings.mode == "distributed"
+        else []
+    )
     async with open_ports(settings) as ports:
         found = await examine(ports, SECONDS, *more)
     for finding in found:
@@ -41,11 +47,11 @@ async def _issuer(settings: Settings) -> Finding:
     """What Keycloak says of itself has to be what the gateway expects in tokens."""
     url = f"{settings.keycloak_url}/realms/{settings.keycloak_realm}/.well-known/openid-configuration"
     try:
-        async with httpx.AsyncClient(timeout=SECONDS, mounts=DIRECT) as http:
+        async with httpx.AsyncClient(timeout=SECONDS, mounts=DIRECT, verify=trusting(settings.tls_ca_file)) as http:
             answer = await http.get(url)
         issuer = answer.json()["issuer"]
     except NO_ANSWER as error:
-        return Finding(what="issuer", level=Level.FAILED, detail=f"{url}: {error!r}", advice=NO_ANSWER_ADVICE)
+        return _no_answer("issuer", url, error)
     if issuer != settings.issuer:
         return Finding(
             what="issuer",
@@ -70,11 +76,11 @@ async def _client(settings: Settings) -> Finding:
     url = f"{settings.keycloak_url}/realms/{settings.keycloak_realm}/protocol/openid-connect/token"
     client = settings.keycloak_client_id
     try:
-        async with httpx.AsyncClient(timeout=SECONDS, mounts=DIRECT) as http:
+        async with httpx.AsyncClient(timeout=SECONDS, mounts=DIRECT, verify=trusting(settings.tls_ca_file)) as http:
             answer = await http.post(url, data={"grant_type": "client_credentials", "client_id": client})
         refusal = answer.json()["error"]
     except NO_ANSWER as error:
-        return Finding(what="client", level=Level.FAILED, detail=f"{url}: {error!r}", advice=NO_ANSWER_ADVICE)
+        return _no_answer("client", url, error)
     if answer.status_code == httpx.codes.NOT_FOUND:
         return Finding(what="client", level=Level.FAILED, detail=f"{url}: {refusal}", advice=NO_ANSWER_ADVICE)
     if refusal == "invalid_client":
@@ -85,6 +91,11 @@ async def _client(settings: Settings) -> Finding:
             advice="Is KEYCLOAK_CLIENT_ID right? scripts/setup_keycloak.sh makes it. (One with a secret looks the same from here.)",
         )
     return Finding(what="client", level=Level.OK, detail=f"the realm has a public client {client}")
+
+
+def _no_answer(what: str, url: str, error: Exception) -> Finding:
+    detail = f"{url}: {error!r}"
+    return Finding(what=what, level=Level.FAILED, detail=detail, advice=advice_on_tls(detail) or NO_ANSWER_ADVICE)
 
 
 def _say(finding: Finding, *, as_json: bool) -> None:

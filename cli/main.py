@@ -11,12 +11,12 @@ import typer
 import uvloop
 
 from cli import dead
-from cli.errors import RequestFailed, WrongUsage
+from cli.errors import FORESEEN, last_words
 from cli.installation import DATA, settings_for
 from cli.scratch import scratch_folder
-from common.errors import ImageProcessorError, Unavailable, WrongConfiguration
 from common.settings import Settings, load
 from common.telemetry import configure_logging
+from common.tracing import exporting
 
 app = typer.Typer(
     name="image-processor",
@@ -31,22 +31,14 @@ app.add_typer(dead.app, name="dead")
 def main() -> None:
     try:
         app()
-    except WrongConfiguration as error:
-        typer.echo(f"image-processor: {error.detail}", err=True)
-        sys.exit(2)
-    except WrongUsage as error:
-        typer.echo(f"image-processor: {error}", err=True)
-        sys.exit(2)
-    except Unavailable as error:
-        typer.echo(f"image-processor: {error.detail} ({error.reason})", err=True)
-        sys.exit(1)
-    except (ImageProcessorError, RequestFailed) as error:
-        typer.echo(f"image-processor: {error}", err=True)
-        sys.exit(1)
+    except FORESEEN as error:
+        line, code = last_words(error)
+        typer.echo(line, err=True)
+        sys.exit(code)
 
 
-def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Runs until the program ends; SIGTERM and SIGINT set the event it was given."""
+def run(name: str, settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Runs until the program ends; SIGTERM and SIGINT set the event it was given. `name`: of the service in traces."""
     configure_logging(settings.log_level, settings.log_format)
 
     async def until_signal() -> None:
@@ -56,9 +48,9 @@ def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]])
         await program(stop)
 
     try:
-        with scratch_folder():
+        with scratch_folder(), exporting(settings.otel_exporter_otlp_endpoint, name):
             uvloop.run(until_signal())
-    except* (ImageProcessorError, RequestFailed) as group:
+    except* FORESEEN as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -69,9 +61,14 @@ def run(settings: Settings, program: Callable[[asyncio.Event], Awaitable[None]])
 def gateway() -> None:
     """Run the HTTP gateway."""
     settings = load()
-    from cli.programs import run_gateway
+    if settings.gateway_processes > 1:
+        from cli.supervisor import run_gateway_processes
 
-    run(settings, lambda stop: run_gateway(settings, stop))
+        run("gateway", settings, lambda stop: run_gateway_processes(settings, stop))
+    else:
+        from cli.programs import run_gateway
+
+        run("gateway", settings, lambda stop: run_gateway(settings, stop))
 
 
 @app.command()
@@ -80,7 +77,7 @@ def worker() -> None:
     settings = load()
     from cli.programs import run_distributed_worker
 
-    run(settings, lambda stop: run_distributed_worker(settings, stop))
+    run("worker", settings, lambda stop: run_distributed_worker(settings, stop))
 
 
 @app.command()
@@ -99,7 +96,7 @@ def standalone(
     from cli.standalone import embedded_settings, run_standalone
 
     settings = embedded_settings(port, data)
-    run(settings, lambda stop: run_standalone(settings, pictures or [], out, stop, once=once))
+    run("standalone", settings, lambda stop: run_standalone(settings, pictures or [], out, stop, once=once))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The long-running programs over real services."""
 
 import asyncio
+import socket
 
 from common.serving import listen, serve
 from common.settings import Settings
@@ -12,9 +13,10 @@ from gateway.protocol import LimitedProtocol
 from worker.app import run_worker
 
 
-async def run_gateway(settings: Settings, stop: asyncio.Event) -> None:
-    """Starts while services are away: `/health/ready` says which. Raises NotMigrated as soon as the database says so."""
-    listener = listen(settings.gateway_host, settings.gateway_port, "GATEWAY_PORT")
+async def run_gateway(settings: Settings, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
+    """Starts while services are away: `/health/ready` says which. Raises NotMigrated as soon as the database says so. `listener`:
+    where somebody else listens already."""
+    listener = listener or listen(settings.gateway_host, settings.gateway_port, "GATEWAY_PORT")
     async with open_ports(settings) as ports:
         checking = asyncio.create_task(wait_for_database(ports, stop))
         checking.add_done_callback(lambda checked: stop.set() if checked.exception() else None)

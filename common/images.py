@@ -75,6 +75,7 @@ class Image:
     failed image again counts as one, too.
     `forgiven` is how many of them count no more, because an operator has sent the image again since. Of the others `outages` ended
     because a service was away, which does not use up the picture's own attempts; `first_error` and `last_error` say how they ended.
+    `traceparent` is of the upload's trace, with which all that is done for the image goes on (W3C Trace Context); None without one.
     `version` grows with every change that a reader can see. `deleted`: no reader finds it; what is left of it is being removed.
     """
 
@@ -91,6 +92,7 @@ class Image:
     created_at: datetime
     updated_at: datetime
     request_id: str
+    traceparent: str | None = None
     status: ImageStatus = ImageStatus.UPLOADED
     attempts: int = 0
     forgiven: int = 0

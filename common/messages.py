@@ -18,14 +18,18 @@ from common.images import AttemptError, Image
 VERSION = 1
 # Why a message died, where neither an image's failure nor the broker says it.
 UNKNOWN = "unknown"
+# Headers. The broker's own time stamp knows seconds only.
+SENT_AT, TRACEPARENT = "x-sent-at", "traceparent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """`request_id` travels as the correlation id beside the body, so that a picture's whole life can be found in the logs."""
+    """`request_id` travels as the correlation id beside the body, so that a picture's whole life can be found in the logs;
+    `traceparent`, of the sender's span, as a header of that name."""
 
     image_id: UUID
     request_id: str
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,20 @@ def dead_letter_of(image: Image) -> DeadLetter:
     """What a failed image's would say."""
     job = Job(image_id=image.id, request_id=image.request_id)
     return read_dead_letter(encode(job), job.request_id, dead_letter_headers(image))
+
+
+def job_headers(job: Job, sent_at: datetime) -> dict[str, str]:
+    """Of what is only of interest on the way."""
+    return {SENT_AT: sent_at.isoformat()} | ({TRACEPARENT: job.traceparent} if job.traceparent else {})
+
+
+def read_sent_at(headers: Mapping[str, Any]) -> datetime | None:
+    """By the sender's clock. Raises nothing, nor does the next one: nobody has to write what these read."""
+    return _time(headers.get(SENT_AT))
+
+
+def read_traceparent(headers: Mapping[str, Any]) -> str | None:
+    return _text(headers.get(TRACEPARENT)) or None
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,7 @@ All raise `Unavailable` where the technology behind them does not answer in time
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -205,6 +205,13 @@ class Delivery(Protocol):
     def request_id(self) -> str | None: ...
     @property
     def priority(self) -> Priority: ...
+    @property
+    def sent_at(self) -> datetime | None:
+        """By the sender's clock; None where the sender did not say."""
+
+    @property
+    def traceparent(self) -> str | None:
+        """The span in which it was sent, if any."""
 
     async def ack(self) -> None:
         """Done: the message is gone."""
@@ -316,14 +323,25 @@ class TokenVerifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenderStep:
+    """What a renderer was at between two times, in UTC; for `busy_ms` of that, because steps take turns at frames."""
+
+    name: str
+    since: datetime
+    until: datetime
+    busy_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """What a renderer wrote: format, size in bytes, hash in hex, pixels."""
+    """What a renderer wrote: format, size in bytes, hash in hex, pixels. `steps`: what it took, for traces."""
 
     content_type: str
     size_bytes: int
     sha256: str
     width: int
     height: int
+    steps: tuple[RenderStep, ...] = field(default=(), compare=False)
 
 
 class Renderer(Protocol):

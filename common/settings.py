@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from ssl import SSLError
 from typing import Any, Literal, Self
 
 import yaml
@@ -26,6 +27,7 @@ from pydantic_settings import (
 from common.errors import InvalidProcessing, WrongConfiguration
 from common.formats import Limits
 from common.processing import Processing, parse
+from common.tls import trusting
 
 SECRETS = ("postgres_url", "redis_url", "rabbitmq_url", "minio_access_key", "minio_secret_key")
 DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "minioadmin")
@@ -98,8 +100,11 @@ class Settings(BaseSettings):
 
     gateway_host: str = Field("127.0.0.1", description="address the gateway listens on")
     gateway_port: int = Field(3000, ge=1, le=65535, description="port the gateway listens on")
+    gateway_processes: int = Field(1, ge=1, le=256, description="processes of a gateway, which share its port")
     worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics")
     worker_port: int = Field(3001, ge=0, le=65535, description="port of the worker's health and metrics; 0: any free one")
+
+    tls_ca_file: Path | None = Field(None, description="PEM file with the CAs of the services' certificates; default: the system's")
 
     postgres_url: SecretStr = Field(
         SecretStr("postgresql://image_processor:image_processor@localhost:5432/image_processor"),
@@ -108,6 +113,10 @@ class Settings(BaseSettings):
     postgres_pool_size: int = Field(10, ge=1, le=1000, description="database connections a process may hold")
     redis_url: SecretStr = Field(SecretStr("redis://localhost:6379/0"), description="redis:// or rediss://")
     rabbitmq_url: SecretStr = Field(SecretStr("amqp://guest:guest@localhost:5672/"), description="amqp:// or amqps://")
+
+    rabbitmq_declare: bool = Field(
+        True, description="declare exchanges and queues; false: an operator has imported rabbitmq/definitions.json"
+    )
 
     storage_type: Literal["s3", "local"] = Field("s3", description="where objects are: MinIO (s3) or a folder (local)")
     storage_path: Path = Field(Path("data/blobs"), description="the folder that local storage uses")
@@ -131,9 +140,11 @@ class Settings(BaseSettings):
     max_frames: int = Field(300, ge=1, description="most frames of an animation")
     max_total_pixels: int = Field(200_000_000, ge=1, description="largest width × height × frames")
 
-    max_concurrent_uploads: int = Field(100, ge=1, description="uploads a gateway takes in at once; more are told to come back")
+    max_concurrent_uploads: int = Field(
+        100, ge=1, description="uploads a gateway's process takes in at once; more are told to come back"
+    )
     max_concurrent_waits: int = Field(
-        5000, ge=1, description="readers a gateway keeps waiting at once; more are answered with what is"
+        5000, ge=1, description="readers a gateway's process keeps waiting at once; more are answered with what is"
     )
     upload_seconds: float = Field(300, gt=0, description="time limit of one upload's body")
     rate_limit: str = Field("6000/minute", description="requests a caller may make, as in 100/second; off: any number")
@@ -175,6 +186,9 @@ class Settings(BaseSettings):
         None, gt=0, le=36_500, description="images are deleted this long after their upload; default: never"
     )
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector that traces are sent to, as in http://collector:4318; default: no traces"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="with auto, text on a terminal and JSON elsewhere")
 
@@ -196,13 +210,25 @@ class Settings(BaseSettings):
             _config_file(settings_cls),
         )
 
-    @field_validator("worker_processes", "retention_days", mode="before")
+    @field_validator("tls_ca_file", "worker_processes", "retention_days", mode="before")
     @classmethod
     def _left_open(cls, value: Any, info: ValidationInfo) -> Any:
         """Empty, as the examples have it, is the default."""
         if value not in ("", None) or info.field_name is None:
             return value
         return cls.model_fields[info.field_name].get_default(call_default_factory=True)
+
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _certificates(cls, value: Path | None) -> Path | None:
+        """Read at the start: later it would look as if every service were away."""
+        try:
+            trusting(value)
+        except SSLError:
+            raise ValueError(f"{value} is no PEM file of certificates") from None
+        except OSError as error:
+            raise ValueError(f"cannot read {value}: {error.strerror or error}") from None
+        return value
 
     @field_validator("minio_endpoint", "minio_public_endpoint")
     @classmethod
@@ -238,7 +264,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name}: {error.detail}") from None
         return value
 
-    @field_validator("keycloak_url", "keycloak_public_url")
+    @field_validator("keycloak_url", "keycloak_public_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value and not value.startswith(("http://", "https://")):

@@ -3,12 +3,15 @@
 import logging
 import math
 import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, TextIO, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from common.images import FailureCode, ImageStatus, Priority
+from common import tracing
+from common.images import FailureCode, Image, ImageStatus, Priority
 
 NAME = "image_processor"
 log: structlog.stdlib.BoundLogger = structlog.get_logger(NAME)
@@ -28,6 +31,11 @@ def _unknown(gauge: Gauge, *values: str) -> Gauge:
     for each in [gauge.labels(value) for value in values] or [gauge]:
         each.set(math.nan)
     return gauge
+
+
+def _system_wide(name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
+    """Of the whole system, the same from whoever has measured it. Where processes share their metrics, NaN stays NaN."""
+    return Gauge(name, meaning, labels, multiprocess_mode="max")
 
 
 FAILURES = tuple(FailureCode)
@@ -74,7 +82,7 @@ SWEPT = _from_zero(
 SWEEPS = _from_zero(
     Counter("image_processor_sweeps_total", "Runs of the sweeper by how they ended", ["result"]), "done", "doubtful", "unavailable"
 )
-ROWS_WITHOUT_OBJECT = Gauge("image_processor_rows_without_object", "Final images whose objects are gone, at the last sweep")
+ROWS_WITHOUT_OBJECT = _system_wide("image_processor_rows_without_object", "Final images whose objects are gone, at the last sweep")
 RATE_LIMITED = Counter("image_processor_rate_limited_total", "Requests over their caller's rate")
 RATE_UNKNOWN = Counter("image_processor_rate_unknown_total", "Requests let through because the rate could not be looked up")
 UPLOADS_SHED = Counter("image_processor_uploads_shed_total", "Uploads refused because too many were under way")
@@ -133,7 +141,7 @@ CHILDREN_LOST = _from_zero(
 CHILDREN_OUTGROWN = Counter(
     "image_processor_children_outgrown_total", "Render processes replaced between two pictures because they kept too much memory"
 )
-IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now")
+IN_PROGRESS = Gauge("image_processor_in_progress", "Images being processed now", multiprocess_mode="livesum")
 DISPATCHED = _from_zero(
     Counter("image_processor_dispatched_total", "Due images by what the dispatcher did", ["outcome"]),
     "published",
@@ -163,12 +171,15 @@ PUBLISHES = _from_zero(
 )
 PUBLISH_SECONDS = Histogram("image_processor_publish_seconds", "Time until the broker confirmed a message")
 # Of the whole system, the same from every worker; NaN while what they are measured in is away.
-BACKLOG = _unknown(Gauge("image_processor_backlog", "Images that are not final yet", ["status"]), *UNSETTLED)
+BACKLOG = _unknown(_system_wide("image_processor_backlog", "Images that are not final yet", ["status"]), *UNSETTLED)
 OLDEST_SECONDS = _unknown(
-    Gauge("image_processor_oldest_seconds", "Time since the upload of the oldest image that is not final", ["status"]), *UNSETTLED
+    _system_wide("image_processor_oldest_seconds", "Time since the upload of the oldest image that is not final", ["status"]),
+    *UNSETTLED,
 )
-DISPATCH_LAG_SECONDS = _unknown(Gauge("image_processor_dispatch_lag_seconds", "For how long the most overdue image has been due"))
-QUEUE_DEPTH = _unknown(Gauge("image_processor_queue_depth", "Messages that wait in a queue", ["queue"]), *Priority, "dead")
+DISPATCH_LAG_SECONDS = _unknown(
+    _system_wide("image_processor_dispatch_lag_seconds", "For how long the most overdue image has been due")
+)
+QUEUE_DEPTH = _unknown(_system_wide("image_processor_queue_depth", "Messages that wait in a queue", ["queue"]), *Priority, "dead")
 JWKS_FETCHES = _from_zero(
     Counter("image_processor_jwks_fetches_total", "Fetches of the realm's keys by how they ended", ["result"]), "ok", "failed"
 )
@@ -187,6 +198,7 @@ QUIETENED = {
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,
+    "opentelemetry": logging.ERROR,
     "PIL": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "urllib3": logging.ERROR,
@@ -210,6 +222,16 @@ class _Lines:
     debug = info = warning = error = critical = msg
 
 
+def about(image: Image) -> AbstractContextManager[None]:
+    """What is logged while it is open is part of that image's life, whoever is at work: it names the image, and the request that
+    brought it in."""
+    return structlog.contextvars.bound_contextvars(request_id=image.request_id, image_id=str(image.id))
+
+
+def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**event, **tracing.ids()}
+
+
 def _add_own_name(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event["logger"] = NAME
     return event
@@ -223,6 +245,7 @@ def configure_logging(level: str, form: Literal["auto", "json", "text"]) -> None
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

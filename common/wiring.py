@@ -51,16 +51,17 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
     from common.adapters.redis import RedisLink, RedisRateLimiter, RedisStatusCache, RedisStatusNotifier
     from common.adapters.sql import SqlImageStore, SqlUpkeep
 
-    limit = settings.service_timeout_seconds
-    images = SqlImageStore(database_url(settings), settings.postgres_pool_size, limit)
+    limit, ca_file = settings.service_timeout_seconds, settings.tls_ca_file
+    images = SqlImageStore(database_url(settings), settings.postgres_pool_size, limit, ca_file)
     stack.push_async_callback(images.close)
-    queue = RabbitMqQueue(settings.rabbitmq_url.get_secret_value(), limit)
+    broker, declares = settings.rabbitmq_url.get_secret_value(), settings.rabbitmq_declare
+    queue = RabbitMqQueue(broker, limit, ca_file, declares=declares)
     stack.push_async_callback(queue.close)
-    redis = RedisLink(settings.redis_url.get_secret_value(), min(limit, 1.0))
+    redis = RedisLink(settings.redis_url.get_secret_value(), min(limit, 1.0), ca_file)
     stack.push_async_callback(redis.close)
     notifier = RedisStatusNotifier(redis)
     stack.push_async_callback(notifier.close)
-    keys = RemoteJwks(settings.jwks_url, settings.jwks_refresh_seconds, settings.jwks_cooldown_seconds, limit)
+    keys = RemoteJwks(settings.jwks_url, settings.jwks_refresh_seconds, settings.jwks_cooldown_seconds, limit, ca_file=ca_file)
     stack.push_async_callback(keys.close)
     return Ports(
         images=images,
@@ -68,7 +69,7 @@ def _distributed(settings: Settings, stack: AsyncExitStack) -> Ports:
         blobs=_blobs(settings, stack),
         queue=queue,
         jobs=queue,
-        dead_letters=RabbitMqDeadLetters(settings.rabbitmq_url.get_secret_value(), limit),
+        dead_letters=RabbitMqDeadLetters(broker, limit, ca_file=ca_file, declares=declares),
         cache=RedisStatusCache(redis),
         notifier=notifier,
         tokens=KeycloakTokenVerifier(settings.issuer, settings.keycloak_client_id, keys),
@@ -90,6 +91,7 @@ def _blobs(settings: Settings, stack: AsyncExitStack) -> BlobStore:
         settings.minio_region,
         settings.service_timeout_seconds,
         public_endpoint=settings.minio_public_endpoint,
+        ca_file=settings.tls_ca_file,
     )
     stack.push_async_callback(blobs.close)
     return blobs
@@ -117,4 +119,4 @@ def migrate(settings: Settings) -> None:
     """Brings the database to this program's revision."""
     from common.adapters.sql.migrate import upgrade
 
-    upgrade(database_url(settings))
+    upgrade(database_url(settings), settings.tls_ca_file)

@@ -7,6 +7,8 @@ import asyncio
 import re
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from http import HTTPStatus
 from urllib.parse import quote
 
 import structlog
@@ -18,6 +20,7 @@ from uuid6 import uuid7
 
 from common.errors import HeadersTooLarge, ImageProcessorError, Unavailable
 from common.telemetry import HTTP_REQUESTS, HTTP_SECONDS, log
+from common.tracing import NO_SPAN, Span, mark_failed, span
 from gateway.cors import Cors
 from gateway.problems import METHODS, internal_problem, problem_of
 
@@ -60,11 +63,11 @@ class RequestRecord:
             await send(message)
 
         started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id), _span(scope, request_id) as traced:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
-                _record(scope, status, time.perf_counter() - started)
+                _record(scope, traced, status, time.perf_counter() - started)
 
 
 def _request_id(scope: Scope) -> str:
@@ -72,7 +75,14 @@ def _request_id(scope: Scope) -> str:
     return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else str(uuid7())
 
 
-def _record(scope: Scope, status: int | None, seconds: float) -> None:
+def _span(scope: Scope, request_id: str) -> AbstractContextManager[Span]:
+    """Goes on with the client's trace, where there is one. Probes have none."""
+    if scope["path"] in PROBES:
+        return NO_SPAN
+    return span(scope["method"], "server", Headers(scope=scope).get("traceparent"), request_id=request_id)
+
+
+def _record(scope: Scope, traced: Span, status: int | None, seconds: float) -> None:
     """By route template, as paths have ids in them. No status: the client went away before there was one."""
     # What is mounted has no route, and is known by where.
     route = getattr(scope.get("route"), "path", None) or scope.get("root_path") or "unmatched"
@@ -81,7 +91,19 @@ def _record(scope: Scope, status: int | None, seconds: float) -> None:
     HTTP_SECONDS.labels(method, route).observe(seconds - scope["state"].get("waited_seconds", 0.0))
     level = log.debug if route in PROBES and status == 200 else log.info
     path = quote(_LONG_SEGMENT.sub("...", scope["path"])[:500])
+    if traced.is_recording():
+        _describe(traced, method, route, path, status)
     level("request", method=method, route=route, path=path, status=status, milliseconds=round(seconds * 1000, 1))
+
+
+def _describe(traced: Span, method: str, route: str, path: str, status: int | None) -> None:
+    """By OpenTelemetry's conventions (https://opentelemetry.io/docs/specs/semconv/http/http-spans/)."""
+    traced.update_name(f"{method} {route}")
+    traced.set_attributes({"http.request.method": method, "http.route": route, "url.path": path})
+    if status is not None:
+        traced.set_attribute("http.response.status_code", status)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            mark_failed(traced)
 
 
 class LastAnswer:

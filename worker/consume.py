@@ -8,6 +8,7 @@ room.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, aclosing
+from datetime import UTC, datetime
 from functools import partial
 
 import structlog
@@ -16,6 +17,7 @@ from common.errors import Unavailable
 from common.messages import Job, decode
 from common.ports import Delivery, JobSource
 from common.telemetry import DELIVERIES, log
+from common.tracing import record, span
 from worker.outcome import Outcome, outcome_of
 
 Handle = Callable[[Job], Awaitable[None]]
@@ -64,13 +66,24 @@ def _leave(place: ExitStack, task: asyncio.Task[None]) -> None:
     place.close()
 
 
+def _record_wait(delivery: Delivery) -> None:
+    """Clocks differ: nothing was taken up before it was sent."""
+    if delivery.sent_at is not None:
+        now = datetime.now(UTC)
+        record("wait in queue", min(delivery.sent_at, now), now, delivery.traceparent, priority=delivery.priority)
+
+
 async def _settle(delivery: Delivery, handle: Handle, place: ExitStack) -> None:
     """`place`: to be closed as soon as another delivery may be taken up in place of this one."""
     error: Exception | None = None
     with structlog.contextvars.bound_contextvars(request_id=delivery.request_id):
         try:
             job = decode(delivery.body, delivery.request_id)
-            with structlog.contextvars.bound_contextvars(image_id=str(job.image_id)):
+            _record_wait(delivery)
+            with (
+                structlog.contextvars.bound_contextvars(image_id=str(job.image_id)),
+                span("process", "consumer", delivery.traceparent, image_id=str(job.image_id), request_id=job.request_id),
+            ):
                 await handle(job)
         except asyncio.CancelledError:
             await asyncio.shield(delivery.hand_back())

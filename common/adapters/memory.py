@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -93,6 +94,8 @@ class MemoryMessage:
     body: bytes
     request_id: str
     priority: Priority
+    sent_at: datetime
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,15 @@ class MemoryQueue:
         self.dead_letters: deque[BuriedMessage] = deque(maxlen=1_000)
 
     async def publish(self, job: Job, priority: Priority) -> None:
-        self._put(MemoryMessage(body=encode(job), request_id=job.request_id, priority=priority))
+        self._put(
+            MemoryMessage(
+                body=encode(job),
+                request_id=job.request_id,
+                priority=priority,
+                sent_at=datetime.now(UTC),
+                traceparent=job.traceparent,
+            )
+        )
 
     async def publish_dead(self, image: Image) -> None:
         job = Job(image_id=image.id, request_id=image.request_id)
@@ -185,6 +196,14 @@ class MemoryDelivery:
     @property
     def priority(self) -> Priority:
         return self._message.priority
+
+    @property
+    def sent_at(self) -> datetime | None:
+        return self._message.sent_at
+
+    @property
+    def traceparent(self) -> str | None:
+        return self._message.traceparent
 
     async def ack(self) -> None:
         self._settled(self._message)

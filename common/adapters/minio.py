@@ -32,6 +32,7 @@ from urllib3.exceptions import HTTPError
 from common.adapters.threads import run_to_end
 from common.errors import BlobNotFound, Unavailable, WrongConfiguration
 from common.ports import LINK_SECONDS, Blob, Bucket
+from common.tls import trusting
 
 T = TypeVar("T")
 
@@ -57,14 +58,21 @@ class MinioBlobStore:
         timeout_seconds: float,
         concurrency: int = 16,
         public_endpoint: str | None = None,
+        ca_file: Path | None = None,
     ) -> None:
         """`endpoint`: HOST:PORT, or with http:// or https:// before it; `public_endpoint`: the same as clients reach it, for links.
-        `concurrency`: calls at once. Raises WrongConfiguration."""
+        `concurrency`: calls at once. `ca_file`: see common/tls.py. Raises WrongConfiguration."""
         self._patience = timeout_seconds / 2
         self._free = asyncio.Semaphore(concurrency)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="object-store")
         # As many kept connections as threads. Streams being read hold more than that, which are then closed instead of kept.
-        self._http = PoolManager(maxsize=concurrency, timeout=Timeout(total=self._patience), retries=False, blocksize=SENT_BYTES)
+        self._http = PoolManager(
+            maxsize=concurrency,
+            timeout=Timeout(total=self._patience),
+            retries=False,
+            blocksize=SENT_BYTES,
+            ssl_context=trusting(ca_file) if endpoint.startswith("https://") else None,
+        )
 
         def client(variable: str, url: str) -> Minio:
             scheme, _, address = url.rpartition("://")

@@ -17,7 +17,7 @@ from uuid import UUID
 from common.errors import ImageNotFound, Unavailable
 from common.images import Image, Principal
 from common.ports import Bucket, Ports
-from common.telemetry import DELETED, log
+from common.telemetry import DELETED, about, log
 from common.usecases.announce import announce
 
 # What could not be removed is tried again after this time.
@@ -51,11 +51,12 @@ async def finish_due_deletions(ports: Ports) -> None:
 
 
 async def _finish_later(ports: Ports, image: Image) -> bool:
-    try:
-        return await _finish(ports, image)
-    except Unavailable as error:
-        log.warning("deletion put off", image_id=str(image.id), service=error.service, reason=error.reason)
-        return False
+    with about(image):
+        try:
+            return await _finish(ports, image)
+        except Unavailable as error:
+            log.warning("deletion put off", service=error.service, reason=error.reason)
+            return False
 
 
 async def _finish(ports: Ports, image: Image) -> bool:

@@ -17,11 +17,12 @@ from uuid import UUID
 
 from common.errors import Unavailable
 from common.images import Failure, FailureCode, Image, ImageStatus, Priority, RetryPolicy
-from common.messages import Job
 from common.ports import Ports
-from common.telemetry import DISPATCHED, log
+from common.telemetry import DISPATCHED, about, log
+from common.tracing import span
 from common.usecases.announce import announce
 from common.usecases.process_image import fail_image, send_dead_letter
+from common.usecases.send_job import send_job
 
 BATCH = 100
 # A row that was taken but could not be published is due again after this time.
@@ -76,16 +77,17 @@ async def dispatch_due(ports: Ports, policy: DispatchPolicy, missing: Missing) -
     # One queue that is full, or too slow, holds up none of the others.
     closed: set[Priority] = set()
     for image in due:
-        for line in _lines(image, policy):
-            if line in closed:
-                continue
-            try:
-                await _dispatch(ports, policy, image, line)
-                break
-            except Unavailable as error:
-                DISPATCHED.labels("unavailable").inc()
-                log.warning("dispatching put off", service=error.service, reason=error.reason, priority=line)
-                closed.add(line)
+        with about(image), span("dispatch", parent=image.traceparent):
+            for line in _lines(image, policy):
+                if line in closed:
+                    continue
+                try:
+                    await _dispatch(ports, policy, image, line)
+                    break
+                except Unavailable as error:
+                    DISPATCHED.labels("unavailable").inc()
+                    log.warning("dispatching put off", service=error.service, reason=error.reason, priority=line)
+                    closed.add(line)
     return len(taken) == BATCH and not closed
 
 
@@ -122,12 +124,12 @@ async def _dispatch(ports: Ports, policy: DispatchPolicy, image: Image, line: Pr
         return
     if image.attempts:
         await announce(ports, image)
-    await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), line)
+    await send_job(ports, image, line)
     queued = await ports.images.mark_queued(image.id, image.attempts, line, policy.stale_after)
     if queued is not None:
         await announce(ports, queued)
     DISPATCHED.labels("published").inc()
-    log.info("image dispatched", image_id=str(image.id), request_id=image.request_id, attempts=image.attempts)
+    log.info("image dispatched", attempts=image.attempts)
 
 
 async def dispatch_until_none_is_due(ports: Ports, policy: DispatchPolicy, missing: Missing | None = None) -> None:

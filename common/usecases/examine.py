@@ -72,6 +72,20 @@ ADVICE = {
 FULL = {"queue": "Uploads go on; work waits, and is done when it takes messages again."}
 
 
+# By what OpenSSL says of it, which the reasons of every adapter end with.
+TLS_ADVICE = {
+    "CERTIFICATE_VERIFY_FAILED": "Is its certificate by a CA in TLS_CA_FILE, and for the host name in the setting?",
+    "WRONG_VERSION_NUMBER": "It answers, but not in TLS: is this its TLS port, and TLS turned on there?",
+    "rejected SSL upgrade": "It answers, but has no TLS: is ssl turned on there?",
+    "[SSL": "TLS cannot be agreed on: are its versions, ciphers and, where asked for, the client's certificate right?",
+}
+
+
+def advice_on_tls(reason: str) -> str:
+    """Empty where it is about something else."""
+    return next((advice for words, advice in TLS_ADVICE.items() if words in reason), "")
+
+
 async def _limited(name: str, examination: Examination, seconds: float) -> Finding:
     started = time.monotonic()
     try:
@@ -83,7 +97,9 @@ async def _limited(name: str, examination: Examination, seconds: float) -> Findi
         advice = f"Make room: its memory or disk has run low. {FULL.get(name, '')}".strip()
         found = Finding(what=name, level=Level.FAILED, detail=error.reason, advice=advice)
     except Unavailable as error:
-        found = Finding(what=name, level=Level.FAILED, detail=error.reason, advice=ADVICE.get(name, ""))
+        found = Finding(
+            what=name, level=Level.FAILED, detail=error.reason, advice=advice_on_tls(error.reason) or ADVICE.get(name, "")
+        )
     except TimeoutError:
         detail = f"no answer in {seconds:g} s"
         found = Finding(what=name, level=Level.FAILED, detail=detail, advice=ADVICE.get(name, ""))

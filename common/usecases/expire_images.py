@@ -7,7 +7,7 @@ until it is.
 from datetime import timedelta
 
 from common.ports import Ports
-from common.telemetry import EXPIRED, log
+from common.telemetry import EXPIRED, about, log
 from common.usecases.announce import announce
 
 BATCH = 1_000
@@ -18,8 +18,9 @@ async def expire_images(ports: Ports, age: timedelta) -> int:
     count = 0
     while expired := await ports.upkeep.expire(age, BATCH):
         for image in expired:
-            await announce(ports, image)
-            log.info("image expired", image_id=str(image.id))
+            with about(image):
+                await announce(ports, image)
+                log.info("image expired")
         EXPIRED.inc(len(expired))
         count += len(expired)
     return count

@@ -7,8 +7,8 @@ dispatcher sends the job again. Doing a job twice is harmless: the claim refuses
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -31,6 +31,7 @@ from common.telemetry import (
     TURNAROUND_SECONDS,
     log,
 )
+from common.tracing import record, span
 from common.usecases.announce import announce
 
 # A failed image's dead letter is sent at once; the dispatcher does only if that has not been confirmed after this time.
@@ -50,7 +51,8 @@ class ProcessPolicy:
 
 async def process_image(ports: Ports, renderer: Renderer, policy: ProcessPolicy, job: Job) -> None:
     """Raises Unavailable where the database is away, so that not even the retry could be written down."""
-    image = await ports.images.claim(job.image_id, policy.lease)
+    with span("claim"):
+        image = await ports.images.claim(job.image_id, policy.lease)
     if image is None:
         PROCESSED.labels("not-claimed").inc()
         log.info("job not claimed: the image is gone, final or in other hands")
@@ -86,12 +88,14 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image, permit: str |
     # A cancelled render's child may still write for a moment; what that leaves goes with the process's other temporary files.
     with tempfile.TemporaryDirectory(prefix="image-", ignore_cleanup_errors=True) as folder:
         source, target = Path(folder, "source"), Path(folder, "target")
-        with PROCESS_SECONDS.labels("fetch").time():
+        with _stage("fetch"):
             await ports.blobs.fetch(Bucket.RAW, image.raw_key, source)
             await asyncio.to_thread(_check_intact, image, source)
-        with PROCESS_SECONDS.labels("render").time():
+        with _stage("render"):
             rendered = await renderer.render(source, target, processing.parse(image.processing))
-        with PROCESS_SECONDS.labels("put").time():
+            for step in rendered.steps:
+                record(step.name, step.since, step.until, busy_ms=step.busy_ms)
+        with _stage("put"):
             await ports.blobs.put(Bucket.PROCESSED, image.result_key, target, rendered.content_type)
     result = Result(
         key=image.result_key,
@@ -101,7 +105,7 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image, permit: str |
         width=rendered.width,
         height=rendered.height,
     )
-    with PROCESS_SECONDS.labels("complete").time():
+    with _stage("complete"):
         completed = await ports.images.complete(image.id, image.attempts, result)
     if completed is None:
         PROCESSED.labels("fenced").inc()
@@ -112,6 +116,12 @@ async def _attempt(ports: Ports, renderer: Renderer, image: Image, permit: str |
     _record_final(completed)
     await announce(ports, completed, permit)
     log.info("image completed", attempt=image.attempts, width=result.width, height=result.height, size_bytes=result.size_bytes)
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    with PROCESS_SECONDS.labels(name).time(), span(name):
+        yield
 
 
 def _check_intact(image: Image, source: Path) -> None:

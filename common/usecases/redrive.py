@@ -13,7 +13,7 @@ from uuid import UUID
 from common.images import ImageStatus
 from common.messages import DeadLetter
 from common.ports import Ports
-from common.telemetry import log
+from common.telemetry import about, log
 from common.usecases.announce import announce
 from common.usecases.find_dead_letters import Wanted, failed_images, wanted_letters
 
@@ -75,5 +75,6 @@ async def _send_again(ports: Ports, image_id: UUID, *, dry_run: bool) -> Fate:
     if image is None:
         return Fate.NOT_FAILED
     await announce(ports, image)
-    log.info("image sent again", image_id=str(image_id), attempts=image.attempts)
+    with about(image):
+        log.info("image sent again", attempts=image.attempts)
     return Fate.SENT

@@ -11,10 +11,11 @@ from uuid6 import uuid7
 
 from common.errors import ImageProcessorError, Unavailable
 from common.images import IdempotencyKey, Image, Principal, Priority
-from common.messages import Job
 from common.ports import Bucket, Ports
 from common.processing import Processing
 from common.telemetry import PUBLISH_DEFERRED, REPLAYED, log
+from common.tracing import span, traceparent
+from common.usecases.send_job import send_job
 
 # The gateway publishes at once; the dispatcher does only if that has not been confirmed after this time.
 FIRST_DISPATCH = timedelta(seconds=5)
@@ -67,14 +68,17 @@ async def submit_upload(ports: Ports, principal: Principal, upload: Upload, stal
         created_at=now,
         updated_at=now,
         request_id=upload.request_id,
+        traceparent=traceparent(),
     )
     key = IdempotencyKey(text=upload.idempotency_key, fingerprint=upload.fingerprint) if upload.idempotency_key else None
     try:
-        await ports.blobs.put(Bucket.RAW, image.raw_key, upload.path, image.content_type)
+        with span("store original", size_bytes=image.size_bytes):
+            await ports.blobs.put(Bucket.RAW, image.raw_key, upload.path, image.content_type)
     except (ImageProcessorError, asyncio.CancelledError):
         await asyncio.shield(_remove_object(ports, image))
         raise
-    accepted = await _add(ports, image, key)
+    with span("commit row", image_id=str(image.id)):
+        accepted = await _add(ports, image, key)
     if accepted.id != image.id:
         REPLAYED.inc()
         await asyncio.shield(_remove_object(ports, image))
@@ -121,7 +125,7 @@ async def _remove_object(ports: Ports, image: Image) -> None:
 async def _publish(ports: Ports, image: Image, stale_after: timedelta) -> None:
     """A queue or database that is away now is no reason to refuse: the row is due in a few seconds all the same."""
     try:
-        await ports.queue.publish(Job(image_id=image.id, request_id=image.request_id), image.priority)
+        await send_job(ports, image, image.priority)
         await ports.images.mark_queued(image.id, image.attempts, image.priority, stale_after)
     except Unavailable as error:
         PUBLISH_DEFERRED.inc()

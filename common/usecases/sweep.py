@@ -19,7 +19,7 @@ from uuid import UUID
 from common.errors import BlobNotFound
 from common.images import Image
 from common.ports import Bucket, Ports
-from common.telemetry import KEYS_EXPIRED, SWEPT, log
+from common.telemetry import KEYS_EXPIRED, SWEPT, about, log
 
 BATCH = 1_000
 # Removed in one run: more would only take more memory.
@@ -81,7 +81,8 @@ async def sweep(
         if image is not None and image.status.is_final and not await _is_whole(ports, image):
             # Where the store is the wrong one, it is all of them.
             if len(found.without_object) < FEW:
-                log.error("an object of a final image is gone", image_id=str(image_id))
+                with about(image):
+                    log.error("an object of a final image is gone")
             found.without_object.append(image_id)
     return found
 

@@ -1,9 +1,9 @@
 """What operators and probes ask: is it alive, can it work, how is it doing. No token needed, and nothing of any image said."""
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
+from common.shared_metrics import registry
 from gateway.dependencies import InGateway
 from gateway.reading import add_read
 from gateway.schemas import Health, ReadinessReport
@@ -36,6 +36,6 @@ async def ready(gateway: InGateway) -> Response:
 
 # Not async: it may take a moment, and so it is run in a thread.
 def metrics(request: Request) -> Response:
-    """Prometheus' text format, or OpenMetrics where it is accepted."""
+    """Prometheus' text format, or OpenMetrics where it is accepted. Of all processes of this gateway, whichever answers."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return Response(encode(REGISTRY), headers={"Content-Type": content_type} | NO_STORE)
+    return Response(encode(registry()), headers={"Content-Type": content_type} | NO_STORE)

@@ -1,4 +1,4 @@
-"""The profile `observability` of docker-compose.prod.yml: Prometheus finds all there is, and Grafana has what it shows."""
+"""The profile `observability` of docker-compose.prod.yml: Prometheus finds all there is, and Grafana has what it needs."""
 
 import json
 from collections.abc import Iterator

@@ -19,6 +19,7 @@ async def test_what_was_added_is_read_back(images: ImageStore) -> None:
         filename='Käse 🧀 "日本".jpg',
         owner="o'brien",
         priority=Priority.HIGH,
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         size_bytes=5_000_000_000,
         created_at=datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC),
         updated_at=datetime(2026, 1, 2, 5, 4, 5, 100_000, tzinfo=timezone(timedelta(hours=2))),

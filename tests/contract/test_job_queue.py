@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
@@ -118,6 +120,22 @@ async def test_a_job_arrives_as_it_was_sent(world: World, priority: Priority) ->
         # then
         assert job_of(delivery) == job
         assert delivery.priority is priority
+        await delivery.ack()
+
+
+@pytest.mark.parametrize("traceparent", [None, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"])
+async def test_a_delivery_tells_when_and_in_which_span_it_was_sent(world: World, traceparent: str | None) -> None:
+    # given
+    before = datetime.now(UTC)
+    await world.queue.publish(replace(a_job(), traceparent=traceparent), Priority.NORMAL)
+    after = datetime.now(UTC)
+    # when
+    async with aclosing(world.queue.deliveries(1)) as deliveries:
+        delivery = await take(deliveries)
+        # then
+        assert delivery.traceparent == traceparent
+        assert delivery.sent_at is not None
+        assert before <= delivery.sent_at <= after
         await delivery.ack()
 
 

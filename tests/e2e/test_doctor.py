@@ -52,6 +52,7 @@ def test_on_the_real_services_all_is_well(migrated_environment: dict[str, str]) 
     assert (status, levels(found)) == (0, {}), said
     assert set(found) == {
         *("database", "clock", "object store", "queue", "cache", "identity provider", "backlog", "issuer", "client"),
+        "encryption",
     }
 
 
@@ -127,7 +128,7 @@ def test_services_that_take_connections_and_say_nothing(migrated_environment: di
 
     assert status == 1
     assert set(levels(found).values()) == {"failed"}
-    assert set(levels(found)) == set(found)
+    assert set(levels(found)) == set(found) - {"encryption"}
     assert max(each["seconds"] for each in found.values()) < 20
 
 
@@ -162,7 +163,7 @@ def test_an_embedded_folder(own_stack: Stack) -> None:
     status, found, said = doctor({}, "--data", str(own_stack.folder / "data"))
 
     assert (status, levels(found)) == (0, {}), said
-    assert not {"issuer", "client"} & set(found)
+    assert not {"issuer", "client", "encryption"} & set(found)
 
 
 def test_a_folder_that_is_none_is_refused_with_a_line(tmp_path: Path) -> None:

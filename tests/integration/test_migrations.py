@@ -248,6 +248,7 @@ _LATER = (
     "sent_attempts",
     "sent_to",
     "sent_at",
+    "traceparent",
 )
 _FIRST_IMAGES = table("images", *(column(each.name, each.type) for each in IMAGES.c if each.name not in _LATER))
 
@@ -257,7 +258,7 @@ def _insert_images(connection: Connection) -> None:
     time = datetime(2026, 1, 2, 3, 4, 7, 123_456, tzinfo=UTC)
     for filename in (*ImageStatus, "dead letter to send"):
         row = new_row(image(filename=str(filename), size_bytes=5_000_000_000)) | {"attempts": 2, "outages": 1, "version": 7}
-        del row["deleted"], row["forgiven"]
+        del row["deleted"], row["forgiven"], row["traceparent"]
         match filename:
             case ImageStatus.COMPLETED:
                 row |= {"status": filename, "result_key": "a/2", "result_size_bytes": 4_000_000_000, "completed_at": time}

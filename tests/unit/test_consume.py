@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 import pytest
@@ -24,6 +25,8 @@ class FakeDelivery:
     settled: list[str] = field(default_factory=list)
     request_id: str | None = "request-1"
     priority: Priority = Priority.NORMAL
+    sent_at: datetime | None = None
+    traceparent: str | None = None
 
     async def ack(self) -> None:
         self.settled.append("ack")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common import messages
 from common.errors import LaterMessage, UnreadableMessage
-from common.messages import UNKNOWN, Job, dead_letter_of, decode, encode, read_dead_letter
+from common.messages import UNKNOWN, Job, dead_letter_of, decode, encode, read_dead_letter, read_sent_at, read_traceparent
 from tests.builders import failed_image
 
 ID = UUID("01936c2e-0000-7000-8000-000000000000")
@@ -25,6 +25,13 @@ def test_the_body_is_the_documented_one() -> None:
 def test_what_is_encoded_can_be_decoded(image_id: UUID, request_id: str) -> None:
     job = Job(image_id=image_id, request_id=request_id)
     assert decode(encode(job), request_id) == job
+
+
+@given(st.one_of(st.none(), st.text(), st.integers(), st.binary(), st.lists(st.text()), st.datetimes()))
+def test_headers_that_anybody_wrote_are_read_as_far_as_they_can_be(value: object) -> None:
+    sent_at = read_sent_at({"x-sent-at": value})
+    assert sent_at is None or sent_at.tzinfo is UTC
+    assert read_traceparent({"traceparent": value}) == (value if isinstance(value, str) and value else None)
 
 
 def test_unknown_members_of_a_later_program_are_ignored() -> None:

@@ -30,8 +30,8 @@ SENTENCES = [
     f"{DEFAULTS.max_upload_bytes >> 20} MiB (`MAX_UPLOAD_BYTES`), {FORM_ALLOWANCE_BYTES >> 10} KiB of form around it, "
     f"{MAX_TEXT_BYTES >> 10} KiB a text field",
     f"{PATIENCE_SECONDS:g} seconds of silence or {DEFAULTS.upload_seconds:g} in all (`UPLOAD_SECONDS`)",
-    f"{DEFAULTS.max_concurrent_uploads} a gateway (`MAX_CONCURRENT_UPLOADS`)",
-    f"{DEFAULTS.max_concurrent_waits} a gateway (`MAX_CONCURRENT_WAITS`), {LONGEST_WAIT_SECONDS} seconds each",
+    f"{DEFAULTS.max_concurrent_uploads} a process of a gateway (`MAX_CONCURRENT_UPLOADS`)",
+    f"{DEFAULTS.max_concurrent_waits} a process of a gateway (`MAX_CONCURRENT_WAITS`), {LONGEST_WAIT_SECONDS} seconds each",
     DEFAULTS.rate_limit.replace("/", " a ") + " (`RATE_LIMIT`)",
     f"{DEFAULTS.max_pixels // 10**6} megapixels (`MAX_PIXELS`), {DEFAULTS.max_frames} frames (`MAX_FRAMES`), "
     f"{DEFAULTS.max_total_pixels // 10**6} megapixels over all frames (`MAX_TOTAL_PIXELS`)",

@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from prometheus_client import Gauge
+
+from common import telemetry
+from common.shared_metrics import RESERVED_BYTES
 
 PROGRAM = """
 import sys
@@ -29,3 +33,11 @@ def test_a_traceback_without_what_the_variables_held(form: str) -> None:
     assert "ZeroDivisionError" in ran.stderr
     assert "judge" in ran.stderr
     assert "a-stolen-token" not in ran.stderr + ran.stdout
+
+
+def test_every_gauge_says_how_processes_that_share_it_add_up() -> None:
+    modes = {name: gauge._multiprocess_mode for name, gauge in vars(telemetry).items() if isinstance(gauge, Gauge)}
+
+    # Without one there would be a series a process, with its number as a label.
+    assert set(modes.values()) == {"max", "livesum"}
+    assert {f"gauge_{mode}" for mode in modes.values()} <= set(RESERVED_BYTES)

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import httpx
 from jose.backends.base import Key
@@ -12,6 +13,7 @@ from common.adapters.keycloak.keys import Keys, read_jwks
 from common.errors import Unavailable
 from common.loopback import DIRECT
 from common.telemetry import JWKS_FETCHES, log
+from common.tls import trusting
 
 MAX_JWKS_BYTES = 262_144
 
@@ -21,7 +23,7 @@ class RemoteJwks:
 
     At most one fetch runs at a time, and none starts within `cooldown_seconds` of the last one's end, whatever tokens arrive and
     however that fetch ended. A token whose key is known never waits for a fetch. A fetch that fails leaves the keys as they were,
-    however old. `clock` is monotonic, in seconds.
+    however old. `clock` is monotonic, in seconds. `ca_file`: see common/tls.py.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class RemoteJwks:
         cooldown_seconds: float,
         timeout_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        ca_file: Path | None = None,
     ) -> None:
         self._url = url
         self._refresh_seconds = refresh_seconds
@@ -42,7 +45,9 @@ class RemoteJwks:
         self._next_fetch_at = -math.inf
         self._failure = "not asked yet"
         self._fetching: asyncio.Task[None] | None = None
-        self._client = httpx.AsyncClient(timeout=timeout_seconds, headers={"Accept-Encoding": "identity"}, mounts=DIRECT)
+        self._client = httpx.AsyncClient(
+            timeout=timeout_seconds, headers={"Accept-Encoding": "identity"}, mounts=DIRECT, verify=trusting(ca_file)
+        )
 
     async def find(self, kid: str) -> Mapping[str, Key] | None:
         if self._keys is None or kid not in self._keys:

@@ -6,17 +6,18 @@ must not wait behind a message it does not take. Nothing connects before its fir
 
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aio_pika import DeliveryMode, Message
 from uuid6 import uuid7
 
 from common.adapters.rabbitmq.consuming import Consumer
 from common.adapters.rabbitmq.dead_letters import RabbitMqDeadLetters
-from common.adapters.rabbitmq.link import broker_url
+from common.adapters.rabbitmq.link import broker_at
 from common.adapters.rabbitmq.publishing import Publisher
 from common.adapters.rabbitmq.topology import DEAD_LETTERS, DEAD_QUEUE, JOBS, queue_name
 from common.images import Image, Priority
-from common.messages import Job, dead_letter_headers, encode
+from common.messages import Job, dead_letter_headers, encode, job_headers
 from common.ports import Delivery
 
 MESSAGE_TYPE = "process-image"
@@ -27,14 +28,14 @@ __all__ = ["RabbitMqDeadLetters", "RabbitMqQueue"]
 class RabbitMqQueue:
     """A JobQueue and a JobSource. `url`: amqp:// or amqps://."""
 
-    def __init__(self, url: str, time_limit_seconds: float) -> None:
+    def __init__(self, url: str, time_limit_seconds: float, ca_file: Path | None = None, *, declares: bool = True) -> None:
         """Raises WrongConfiguration where `url` is none."""
-        broker = broker_url(url)
+        broker = broker_at(url, ca_file, declares=declares)
         self._publisher = Publisher(broker, time_limit_seconds)
         self._consumer = Consumer(broker, time_limit_seconds, self._send_again)
 
     async def publish(self, job: Job, priority: Priority) -> None:
-        await self._publisher.publish(JOBS, priority, _message(job, {}))
+        await self._publisher.publish(JOBS, priority, _message(job, job_headers(job, datetime.now(UTC))))
 
     async def publish_dead(self, image: Image) -> None:
         """A message that was rejected by hand carries the broker's own `x-death` instead of these headers."""

@@ -10,17 +10,18 @@ and nothing behind them ever would. So what is deferred is sent again, to the ta
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime
 from functools import partial
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
-from yarl import URL
 
 from common.adapters.priorities import PriorityBuffer
-from common.adapters.rabbitmq.link import Link, open_link, translated
+from common.adapters.rabbitmq.link import Broker, Link, open_link, translated
 from common.adapters.rabbitmq.topology import DELIVERY_LIMIT, queue_name
 from common.errors import Unavailable, WrongConfiguration
 from common.images import Priority
+from common.messages import read_sent_at, read_traceparent
 from common.telemetry import log
 
 FIRST_DELAY_SECONDS = 0.5
@@ -46,6 +47,14 @@ class RabbitMqDelivery:
     @property
     def request_id(self) -> str | None:
         return self._message.correlation_id
+
+    @property
+    def sent_at(self) -> datetime | None:
+        return read_sent_at(self._message.headers)
+
+    @property
+    def traceparent(self) -> str | None:
+        return read_traceparent(self._message.headers)
 
     @property
     def priority(self) -> Priority:
@@ -199,9 +208,9 @@ class Consumer:
     """A link for each priority: a queue that the broker cannot serve, as one whose leader is missing, takes the whole connection
     down with it when somebody wants to consume it."""
 
-    def __init__(self, url: URL, time_limit_seconds: float, send: Send) -> None:
+    def __init__(self, broker: Broker, time_limit_seconds: float, send: Send) -> None:
         """`send`: to the queue of that priority, confirmed, not on a connection of the consumer's."""
-        self._url = url
+        self._broker = broker
         self._limit = time_limit_seconds
         self._send = send
         self._links: set[Link] = set()
@@ -251,7 +260,7 @@ class Consumer:
         failures = 0
         while True:
             try:
-                link = await open_link(self._url, "image-processor consumer", self._limit)
+                link = await open_link(self._broker, "image-processor consumer", self._limit)
             except Unavailable as error:
                 reason = error.reason
             except WrongConfiguration as error:

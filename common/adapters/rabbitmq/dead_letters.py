@@ -4,18 +4,20 @@
   one by one, or are on their way to a consumer that is being cancelled, do not.)
 - So many are taken at a time, on a channel of their own, which bounds what is in this process's memory; and nothing is looked at
   before they all are here and the channel's consumer is gone. The channels are closed in their order.
-- An exclusive queue, which goes with its connection, is the walker's: a second one would not see what the first has in hand.
+- An exclusive queue, which goes with its connection, is the walker's, or where nothing may be declared the only consumer that a
+  certain queue takes: a second walker would not see what the first has in hand. (Both kinds at once do not know of each other.)
 - The end is known by the number at the beginning: what a walk sends on may fail and come back while it goes on.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aiormq.exceptions import ChannelLockedResource
+from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
-from common.adapters.rabbitmq.link import Link, broker_url, open_link, translated
-from common.adapters.rabbitmq.topology import DEAD_QUEUE, DEAD_WALK
+from common.adapters.rabbitmq.link import Broker, Link, broker_at, open_link, translated
+from common.adapters.rabbitmq.topology import DEAD_QUEUE, DEAD_TURN, DEAD_WALK, imported
 from common.errors import Unavailable
 from common.messages import DeadLetter, read_dead_letter
 from common.ports import HeldLetter
@@ -26,19 +28,23 @@ AT_A_TIME = 1_000
 POLL_SECONDS = 0.1
 # What has gone back is in the queue again after a few milliseconds.
 BACK_SECONDS = 2.0
+# In how the broker refuses a second consumer; the same code may mean an account without the right.
+EXCLUSIVE = "exclusive use"
 
 
 class RabbitMqDeadLetters:
     """A DeadLetters. Connects for each walk."""
 
-    def __init__(self, url: str, time_limit_seconds: float, at_a_time: int = AT_A_TIME) -> None:
+    def __init__(
+        self, url: str, time_limit_seconds: float, at_a_time: int = AT_A_TIME, ca_file: Path | None = None, *, declares: bool = True
+    ) -> None:
         """Raises WrongConfiguration where `url` is none."""
-        self._url = broker_url(url)
+        self._broker = broker_at(url, ca_file, declares=declares)
         self._limit = time_limit_seconds
         self._at_a_time = at_a_time
 
     async def walk(self) -> AsyncGenerator[HeldLetter, None]:
-        walk = _Walk(await open_link(self._url, "image-processor operator", self._limit), self._limit)
+        walk = _Walk(self._broker, await open_link(self._broker, "image-processor operator", self._limit), self._limit)
         try:
             left = await walk.begin()
             while left > 0:
@@ -76,7 +82,8 @@ class _Part:
 
 
 class _Walk:
-    def __init__(self, link: Link, time_limit_seconds: float) -> None:
+    def __init__(self, broker: Broker, link: Link, time_limit_seconds: float) -> None:
+        self._broker = broker
         self._link = link
         self._limit = time_limit_seconds
         self._parts: list[_Part] = []
@@ -151,14 +158,27 @@ class _Walk:
         try:
             async with asyncio.timeout(self._limit):
                 channel = await self._link.open_channel()
-                await channel.declare_queue(DEAD_WALK, exclusive=True)
+                if self._broker.declares:
+                    await channel.declare_queue(DEAD_WALK, exclusive=True)
+                else:
+                    with imported("queue", DEAD_TURN):
+                        queue = await channel.get_queue(DEAD_TURN)
+                    await queue.consume(_ignore, exclusive=True)
         except ChannelLockedResource:
+            return False
+        except ChannelAccessRefused as error:
+            if EXCLUSIVE not in str(error):
+                raise
             return False
         return True
 
     async def _waiting(self) -> int:
         [count] = await self._link.depths([DEAD_QUEUE])
         return count
+
+
+async def _ignore(message: AbstractIncomingMessage) -> None:
+    """Nothing is sent there."""
 
 
 def _now() -> float:

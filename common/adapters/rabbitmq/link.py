@@ -7,6 +7,8 @@ lost, and who uses it opens another. (aio-pika's robust connections wait without
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from aio_pika import Connection
 from aio_pika.abc import AbstractChannel
@@ -15,24 +17,36 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
 from common.adapters.rabbitmq.leniency import read_whatever_comes
-from common.adapters.rabbitmq.topology import declare
+from common.adapters.rabbitmq.topology import declare, require
 from common.errors import Unavailable, WrongConfiguration
 from common.telemetry import log
 
 # A silent connection is given up after three of them (aiormq), and by the broker after two.
 HEARTBEAT_SECONDS = 15
 CLOSE_SECONDS = 5.0
+# What a URL may say of whose certificates are believed.
+CAS = {"cafile", "capath", "cadata"}
 
 
-def broker_url(text: str) -> URL:
-    """Raises WrongConfiguration."""
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """`declares`: whether this program is to declare what it needs, or finds it there."""
+
+    url: URL
+    declares: bool = True
+
+
+def broker_at(text: str, ca_file: Path | None = None, *, declares: bool = True) -> Broker:
+    """`ca_file`: see common/tls.py. Raises WrongConfiguration."""
     try:
         url = make_url(text, heartbeat=HEARTBEAT_SECONDS)
     except ValueError as error:
         raise WrongConfiguration("RABBITMQ_URL", f"is no URL: {error}") from None
     if not url.host:
         raise WrongConfiguration("RABBITMQ_URL", "names no host")
-    return url
+    if url.scheme == "amqps" and ca_file is not None and not CAS & url.query.keys():
+        url = url.update_query(cafile=str(ca_file))
+    return Broker(url, declares)
 
 
 @contextmanager
@@ -95,15 +109,16 @@ class Link:
         await _close(self._connection)
 
 
-async def open_link(url: URL, name: str, time_limit_seconds: float) -> Link:
-    """Connects, declares the topology, opens the channel. The console shows `name`. Raises Unavailable, WrongConfiguration."""
+async def open_link(broker: Broker, name: str, time_limit_seconds: float) -> Link:
+    """Connects, declares or finds the topology, opens the channel; the console shows `name`. Raises Unavailable, or
+    WrongConfiguration."""
     read_whatever_comes()
-    connection = Connection(url, client_properties={"connection_name": name})
+    connection = Connection(broker.url, client_properties={"connection_name": name})
     try:
         with translated():
             async with asyncio.timeout(time_limit_seconds):
                 await connection.connect()
-                await declare(connection)
+                await (declare if broker.declares else require)(connection)
                 return Link(connection, await connection.channel(on_return_raises=True))
     except BaseException:
         await _close(connection)

@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from aio_pika import Message
 from aio_pika.exceptions import DeliveryError, PublishError
-from yarl import URL
 
-from common.adapters.rabbitmq.link import Link, open_link, translated
+from common.adapters.rabbitmq.link import Broker, Link, open_link, translated
 from common.errors import Full, Unavailable, WrongConfiguration
 from common.telemetry import PUBLISH_SECONDS, PUBLISHES, log
 
@@ -37,8 +36,8 @@ def _counted() -> Iterator[None]:
 
 
 class Publisher:
-    def __init__(self, url: URL, time_limit_seconds: float) -> None:
-        self._url = url
+    def __init__(self, broker: Broker, time_limit_seconds: float) -> None:
+        self._broker = broker
         self._limit = time_limit_seconds
         self._link: Link | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -117,7 +116,7 @@ class Publisher:
 
     async def _connect(self) -> None:
         try:
-            self._link = await open_link(self._url, "image-processor publisher", self._limit)
+            self._link = await open_link(self._broker, "image-processor publisher", self._limit)
             self._failure = self._mismatch = None
         except Unavailable as error:
             self._failure, self._mismatch = error.reason, None

@@ -3,7 +3,8 @@
     images (direct) ── high, normal, low ──▶ images.high, images.normal, images.low
     images.dlx (fanout) ── whatever the routing key ──▶ images.dead
 
-Declaring is idempotent. Does not change what is there already: a queue with other arguments is a WrongConfiguration.
+Declaring is idempotent. Does not change what is there already: a queue with other arguments is a WrongConfiguration. Where clients
+are not to declare, an operator imports `rabbitmq/definitions.json`, which says the same.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aio_pika import Connection, ExchangeType
-from aio_pika.exceptions import ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from common.errors import WrongConfiguration
 from common.images import Priority
@@ -21,6 +22,8 @@ DEAD_LETTERS = "images.dlx"
 DEAD_QUEUE = "images.dead"
 # Of whoever walks over the dead letters, for as long as the connection lasts.
 DEAD_WALK = "images.dead.walk"
+# The same where nothing may be declared: one consumer at a time has this one, which nobody sends anything to.
+DEAD_TURN = "images.dead.turn"
 
 # The row's attempts are the real limit of a picture. This one is the net below it, and wide: before RabbitMQ 4.3 a message that was
 # handed back counts as well, and an outage of the database makes every worker hand back about once a second.
@@ -59,6 +62,27 @@ async def declare(connection: Connection) -> None:
             await queue.bind(jobs, priority)
 
 
+async def require(connection: Connection) -> None:
+    """For an account that may not declare: what it needs is there. Arguments and bindings cannot be asked for."""
+    async with connection.channel() as channel:
+        for exchange in (DEAD_LETTERS, JOBS):
+            with imported("exchange", exchange):
+                await channel.get_exchange(exchange)
+        for queue in (DEAD_QUEUE, *map(queue_name, Priority)):
+            with imported("queue", queue):
+                await channel.get_queue(queue)
+
+
+@contextmanager
+def imported(kind: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except ChannelNotFoundEntity:
+        raise WrongConfiguration(
+            "RABBITMQ_DECLARE", f"the {kind} {name} is not there, and is not to be declared: import rabbitmq/definitions.json"
+        ) from None
+
+
 @contextmanager
 def _matching(kind: str, name: str) -> Iterator[None]:
     try:
@@ -68,4 +92,10 @@ def _matching(kind: str, name: str) -> Iterator[None]:
             "RABBITMQ_URL",
             f"the {kind} {name} is already there and is not as this program declares it: {error}. "
             "Delete it, or import definitions that agree",
+        ) from None
+    except ChannelAccessRefused as error:
+        raise WrongConfiguration(
+            "RABBITMQ_URL",
+            f"this account may not declare the {kind} {name}: {error}. "
+            "See image-processor accounts; or import rabbitmq/definitions.json, and set RABBITMQ_DECLARE=false",
         ) from None

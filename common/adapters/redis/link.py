@@ -12,19 +12,23 @@ replica, that counts as a failure all the same: what it knows may be what was tr
 import asyncio
 import re
 import secrets
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common.errors import Unavailable, WrongConfiguration
+from common.tls import trusting
 
 T = TypeVar("T")
 
@@ -107,11 +111,30 @@ class _Pipelining(Redis):
                 one.answer.set_result(answer)
 
 
+class _TlsConnection(SSLConnection):
+    """The SDK's own would read the system's CAs for each connection, and believe them beside those it is given."""
+
+    def __init__(self, *, trust: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = trust
+
+
+def _let_trust(pool: BlockingConnectionPool, url: str, ca_file: Path | None) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return
+    if not any(name.startswith("ssl_") for name in parse_qs(parts.query)):
+        pool.connection_class = _TlsConnection
+        pool.connection_kwargs["trust"] = trusting(ca_file)
+    elif ca_file is not None:
+        pool.connection_kwargs.setdefault("ssl_ca_certs", str(ca_file))
+
+
 class RedisLink:
     """`service` names, in the errors, whose call it was."""
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
-        """Raises WrongConfiguration. Connects with the first call."""
+    def __init__(self, url: str, timeout_seconds: float, ca_file: Path | None = None) -> None:
+        """Raises WrongConfiguration. Connects with the first call. `ca_file`: see common/tls.py."""
         self.timeout_seconds = timeout_seconds
         # Calls that were tried and failed, whatever became of them at the other end; and servers that took another's place.
         self.failures = 0
@@ -131,6 +154,7 @@ class RedisLink:
         except ValueError:
             # Its text could hold the password.
             raise WrongConfiguration("REDIS_URL", "must be redis://[[USER]:PASSWORD@]HOST:PORT/DATABASE") from None
+        _let_trust(self._pool, url, ca_file)
         self.client = _Pipelining(connection_pool=self._pool, timeout_seconds=timeout_seconds)
         # While Redis is away: the moment, on the loop's clock, from which a call may try again.
         self._try_again_at: float | None = None

@@ -6,6 +6,7 @@ The clock is PostgreSQL's, or this process's for SQLite.
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, Executable, Interval, Table, bindparam, func, literal
@@ -20,8 +21,8 @@ from common.adapters.sql.rows import IMAGES, Row, UtcDateTime
 class Database:
     """`url` is `postgresql://…` or `sqlite:///PATH`; `time_limit_seconds` is that of one call, connecting included."""
 
-    def __init__(self, url: str, pool_size: int, time_limit_seconds: float) -> None:
-        self._engine = open_engine(url, pool_size, time_limit_seconds)
+    def __init__(self, url: str, pool_size: int, time_limit_seconds: float, ca_file: Path | None = None) -> None:
+        self._engine = open_engine(url, pool_size, time_limit_seconds, ca_file)
         self._time_limit_seconds = time_limit_seconds
         self._has_clock = self._engine.dialect.name == "postgresql"
 

@@ -8,18 +8,22 @@ the pool replaces one that broke while idle without asking anybody; one that bre
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
 from sqlalchemy import URL, event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from common.errors import Unavailable, WrongConfiguration
+from common.tls import trusting
 
+VERIFYING = ("verify-ca", "verify-full")
 # What these say is wrong is the program or its data, and trying again would not help.
 BUGS = (
     exc.ProgrammingError,
@@ -30,18 +34,20 @@ BUGS = (
 )
 
 
-def open_engine(url: str, pool_size: int, time_limit_seconds: float) -> AsyncEngine:
+def open_engine(url: str, pool_size: int, time_limit_seconds: float, ca_file: Path | None = None) -> AsyncEngine:
     """`postgresql://…` with the query parameters that libpq knows (`sslmode`, `sslrootcert`, …), or `sqlite:///PATH`.
-    Nothing connects yet. `time_limit_seconds`: how long SQLite waits for another's lock."""
+    Nothing connects yet. `time_limit_seconds`: how long SQLite waits for another's lock. `ca_file`: see common/tls.py."""
     if url.startswith("sqlite:"):
         return _sqlite(url.removeprefix("sqlite:///"), pool_size, time_limit_seconds)
-    return _postgres(url, pool_size)
+    return _postgres(url, pool_size, ca_file)
 
 
-def _postgres(url: str, pool_size: int) -> AsyncEngine:
+def _postgres(url: str, pool_size: int, ca_file: Path | None) -> AsyncEngine:
+    url, trust = trusted_url(url, ca_file)
+
     async def connect() -> Any:
         # asyncpg reads the URL itself, as libpq would: SQLAlchemy does not know what `sslmode` means to it.
-        return await asyncpg.connect(url)
+        return await asyncpg.connect(url, **trust)
 
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=connect, isolation_level="AUTOCOMMIT", pool_size=pool_size, max_overflow=0
@@ -53,6 +59,29 @@ def _postgres(url: str, pool_size: int) -> AsyncEngine:
             raise exc.DisconnectionError
 
     return engine
+
+
+def trusted_url(url: str, ca_file: Path | None) -> tuple[str, dict[str, Any]]:
+    """→ what asyncpg takes. Where nobody names a file, libpq would verify with `~/.postgresql/root.crt` or not at all; here it is
+    with the system's CAs, as everywhere else."""
+    asked = parse_qs(urlsplit(url).query)
+    if "sslrootcert" in asked:
+        return url, {}
+    if ca_file is not None:
+        return f"{url}{'&' if '?' in url else '?'}sslrootcert={quote(str(ca_file))}", {}
+    mode = asked.get("sslmode", [""])[-1]
+    # A client's certificate is read by asyncpg alone, with the file of its choice.
+    if mode not in VERIFYING or "sslcert" in asked or "PGSSLROOTCERT" in os.environ or _has_root_certificate():
+        return url, {}
+    context = trusting(None)
+    context.check_hostname = mode == "verify-full"
+    return url, {"ssl": context}
+
+
+def _has_root_certificate() -> bool:
+    with suppress(RuntimeError):  # no home
+        return Path("~/.postgresql/root.crt").expanduser().exists()
+    return False
 
 
 def _sqlite(path: str, pool_size: int, time_limit_seconds: float) -> AsyncEngine:

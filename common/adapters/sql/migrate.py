@@ -6,6 +6,7 @@ Promises that an upgrade happens wholly or not at all, and that any number of th
 import asyncio
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -23,13 +24,13 @@ _PATIENCE_SECONDS = 60
 _LOCK = 7_240_113
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str, ca_file: Path | None = None) -> None:
     """Waits for others that are at it. Raises Unavailable, or NotMigrated for a database of a later version than this program."""
-    asyncio.run(_upgrade(url))
+    asyncio.run(_upgrade(url, ca_file))
 
 
-async def _upgrade(url: str) -> None:
-    engine = open_engine(url, 1, _PATIENCE_SECONDS)
+async def _upgrade(url: str, ca_file: Path | None) -> None:
+    engine = open_engine(url, 1, _PATIENCE_SECONDS, ca_file)
     try:
         async with connected(engine, None) as connection:
             await connection.run_sync(_upgrade_alone)

@@ -93,6 +93,7 @@ class ImageRow(SQLModel, table=True):
     sent_attempts: int | None
     sent_to: str | None = Field(sa_type=Text)
     sent_at: datetime | None = Field(sa_type=UtcDateTime)
+    traceparent: str | None = Field(sa_type=Text)
 
 
 class IdempotencyKeyRow(SQLModel, table=True):
@@ -149,6 +150,7 @@ def new_row(image: Image) -> dict[str, Any]:
         "created_at": image.created_at,
         "updated_at": image.updated_at,
         "request_id": image.request_id,
+        "traceparent": image.traceparent,
         "deleted": False,
         "forgiven": 0,
     }
@@ -185,6 +187,7 @@ def to_image(row: Row) -> Image:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         request_id=row["request_id"],
+        traceparent=row["traceparent"],
         status=ImageStatus(row["status"]),
         attempts=row["attempts"],
         forgiven=row["forgiven"],

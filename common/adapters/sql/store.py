@@ -7,6 +7,7 @@ Does not make or change the table: see migrate.py.
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -42,8 +43,8 @@ LEASE_ENDED = "The worker fell silent in the middle of it."
 
 
 class SqlImageStore(Database):
-    def __init__(self, url: str, pool_size: int, time_limit_seconds: float) -> None:
-        super().__init__(url, pool_size, time_limit_seconds)
+    def __init__(self, url: str, pool_size: int, time_limit_seconds: float, ca_file: Path | None = None) -> None:
+        super().__init__(url, pool_size, time_limit_seconds, ca_file)
         self._add = self.prepared(insert(IMAGES).values(dispatch_after=self.due()))
         self._get = self.prepared(select(IMAGES).where(_C.id == _ID, ~_C.deleted))
         self._mark_queued = self.prepared(self._marking_queued().returning(IMAGES))

@@ -1,0 +1,67 @@
+"""A picture's whole life can be found in the logs by the id of the request that brought it in."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.settings import Settings
+from tests.e2e.conftest import migrate, own_services
+from tests.e2e.stack import Stack, free_port
+from tests.pictures import photo_jpeg
+
+PICTURE = photo_jpeg(640, 480)
+# Of a program's life, not of a picture's.
+OF_PROGRAMS = {"gateway started", "gateway stopped", "worker started", "worker stopped", "dependency"}
+
+
+@pytest.fixture
+def split(settings: Settings, tmp_path: Path) -> Iterator[Stack]:
+    """A gateway that does not reach the broker, and a worker that does: so the dispatcher is part of every picture's life."""
+    with own_services(settings) as addresses:
+        migrate(addresses)
+        stack = Stack(tmp_path, addresses | {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{free_port()}/"}, settings.issuer)
+        stack.start_gateway()
+        stack.environment |= addresses
+        stack.start_worker()
+        yield stack
+        stack.close()
+
+
+def life_in_the_log(stack: Stack, request_id: str, picture: bytes) -> list[dict[str, Any]]:
+    """Sends the picture with that id, waits for its end. → the lines that speak of it, but for those about later
+    requests for it, which have ids of their own."""
+    user = stack.as_user()
+    image_id = stack.upload(user | {"X-Request-ID": request_id}, picture).json()["id"]
+    stack.final(user, image_id)
+    lines = [json.loads(line) for line in stack.log().splitlines() if line.startswith("{")]
+    return [
+        line
+        for line in lines
+        if line.get("image_id") == image_id
+        or line.get("request_id") == request_id
+        or (image_id in str(line) and "path" not in line)
+    ]
+
+
+def test_from_the_request_through_the_dispatcher_and_the_worker(split: Stack) -> None:
+    good = life_in_the_log(split, "life-of-a-cat", PICTURE)
+    bad = life_in_the_log(split, "life-of-a-wreck", PICTURE[: len(PICTURE) // 2] + PICTURE[-2:])
+
+    assert {line.get("request_id") for line in good} == {"life-of-a-cat"}
+    assert {line.get("request_id") for line in bad} == {"life-of-a-wreck"}
+    accepted = ["publish left to the dispatcher", "upload accepted", "request", "image dispatched"]
+    assert [line["event"] for line in good] == [*accepted, "image completed"]
+    assert [line["event"] for line in bad] == [*accepted, "image failed"]
+
+
+def test_a_worker_has_no_line_about_a_picture_without_one(split: Stack) -> None:
+    life_in_the_log(split, "life-of-a-cat", PICTURE)
+    worker = split.workers[0]
+    split.stop()
+
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+    assert {line["event"] for line in lines if "request_id" not in line} <= OF_PROGRAMS
+    assert {line["event"] for line in lines if "request_id" in line} >= {"image dispatched", "image completed"}

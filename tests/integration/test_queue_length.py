@@ -1,0 +1,152 @@
+"""`scripts/queue_length` on the real RabbitMQ: the number that workers are scaled by goes up and down with the backlog."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aio_pika
+import pytest
+from uuid6 import uuid7
+
+from common.adapters.rabbitmq import RabbitMqQueue
+from common.adapters.rabbitmq.topology import DEAD_QUEUE
+from common.images import Priority
+from common.messages import Job
+from tests.broker import MANAGEMENT_PORT, Broker, open_broker
+from tests.polling import eventually
+
+PROGRAM = Path(__file__).parents[2] / "scripts" / "lib" / "queue_length.py"
+LINE = re.compile(r"\d\d:\d\d:\d\d  length (\d+) \((\d+) ready, (\d+) unacked\)  replicas (\d+)\n")
+
+
+@pytest.fixture
+async def broker(rabbitmq_url: str) -> AsyncIterator[Broker]:
+    async with open_broker(rabbitmq_url) as broker:
+        yield broker
+
+
+def address(url: str) -> str:
+    """The scaler's for this virtual host."""
+    parts = urlsplit(url)
+    return f"http://{parts.username or 'guest'}:{parts.password or 'guest'}@{parts.hostname}:{MANAGEMENT_PORT}{parts.path}"
+
+
+async def said(where: str, *options: str) -> tuple[int, str, str]:
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        PROGRAM,
+        *options,
+        env=os.environ | {"RABBITMQ_MANAGEMENT_URL": where},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await program.communicate()
+    assert program.returncode is not None
+    return program.returncode, out.decode(), err.decode()
+
+
+async def test_it_follows_the_backlog(broker: Broker) -> None:
+    queue, where = RabbitMqQueue(broker.url, 30), address(broker.url)
+    seen: list[tuple[int, ...]] = []
+
+    async def reads(*expected: int) -> None:
+        """Length, ready, unacked, replicas."""
+
+        async def ask() -> bool:
+            code, out, err = await said(where)
+            line = LINE.fullmatch(out)
+            assert line, (code, out, err)
+            seen.append(tuple(int(number) for number in line.groups()))
+            return seen[-1] == expected
+
+        try:
+            await eventually(ask, f"{expected}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it was {sorted(set(seen))}") from None
+
+    try:
+        # given queues, and dead letters, which are nobody's work
+        await queue.check()
+        async with await aio_pika.connect(broker.url) as connection, connection.channel() as channel:
+            for _ in range(7):
+                await channel.default_exchange.publish(aio_pika.Message(b"x", delivery_mode=2), DEAD_QUEUE)
+        await reads(0, 0, 0, 1)
+
+        # when there is a backlog of all priorities
+        for number in range(45):
+            await queue.publish(Job(image_id=uuid7(), request_id="r"), list(Priority)[number % 3])
+        await reads(45, 45, 0, 3)
+
+        # then what a worker has in hand counts
+        async with aclosing(queue.deliveries(12)) as deliveries:
+            held = [await anext(deliveries) for _ in range(12)]
+            # 12 of each priority, from which it chooses
+            await reads(45, 9, 36, 3)
+
+            # and what it has done does not
+            for delivery in held:
+                await delivery.ack()
+            for _ in range(45 - len(held)):
+                await (await anext(deliveries)).ack()
+            await reads(0, 0, 0, 1)
+    finally:
+        await queue.close()
+
+
+async def test_it_asks_for_one_worker_a_so_many_messages(broker: Broker) -> None:
+    # given
+    async with await aio_pika.connect(broker.url) as connection, connection.channel() as channel:
+        await channel.declare_queue("images.low", durable=True)
+        await asyncio.gather(*(channel.default_exchange.publish(aio_pika.Message(b"x"), "images.low") for _ in range(241)))
+
+    async def replicas(*options: str) -> tuple[str, ...]:
+        _, out, _ = await said(address(broker.url), *options)
+        line = LINE.fullmatch(out)
+        assert line, out
+        return line[1], line[4]
+
+    async def is_counted() -> bool:
+        return (await replicas())[0] == "241"
+
+    await eventually(is_counted, "the messages to be counted")
+
+    # then
+    assert await replicas() == ("241", "10")
+    assert await replicas("--max", "30") == ("241", "13")
+    assert await replicas("--value", "100") == ("241", "3")
+    assert await replicas("--value", "500", "--min", "2") == ("241", "2")
+    assert await replicas("--queues", "^images.dead$") == ("0", "1")
+
+
+async def test_it_says_in_a_line_why_there_is_no_number(broker: Broker) -> None:
+    where = address(broker.url)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = f"http://guest:guest@127.0.0.1:{probe.getsockname()[1]}/"
+        for given, code, reason in (
+            (where.replace("guest:guest", "guest:wrong"), 1, "answered 401 (user or password)"),
+            (f"{where}-other", 1, "answered 404 (no such virtual host)"),
+            (closed, 1, "does not answer: "),
+            ("amqp://guest:guest@localhost/", 1, "RABBITMQ_MANAGEMENT_URL is no address like"),
+        ):
+            ended, out, err = await said(given)
+
+            assert (ended, out) == (code, "")
+            assert reason in err
+            assert err.count("\n") == 1
+            assert "guest:" not in err.partition("like")[0]
+
+
+@pytest.mark.parametrize("option", ["--value=0", "--max=ten", "--every=0"])
+async def test_a_wrong_option_is_refused(option: str) -> None:
+    code, _, err = await said("http://localhost:1/", option)
+
+    assert code == 2
+    assert option.partition("=")[0] in err
