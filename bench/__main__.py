@@ -12,6 +12,7 @@ from bench import pipeline as pipelines
 from bench import pool as pools
 from bench import scale as scales
 from bench import simulation as simulations
+from bench import workers as several
 from bench.results import fill
 
 app = typer.Typer(
@@ -92,6 +93,15 @@ def scale(
 ) -> None:
     """What statements cost with few and with many rows, and messages with an empty and with a long queue."""
     scales.run(out, rows, quick=quick)
+
+
+@app.command()
+def workers(
+    quick: Annotated[bool, typer.Option("--quick", help="few pictures, one turn each: whether it works, not how fast")] = False,
+    out: Out = Path("bench-results"),
+) -> None:
+    """How much sooner a backlog is done by 1 to 4 workers, in containers of the production stack. Needs a Docker engine."""
+    several.run(out, quick=quick)
 
 
 @app.command()

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from bench.workers import QUICK, measure
 from tests.compose.engine import ProductionStack, docker, engine_answers
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
@@ -84,6 +86,34 @@ def test_a_worker_that_is_stopped_in_the_middle_loses_nothing(stack: ProductionS
     assert exit_code == "0"
     assert {image["status"] for image in stack.wait_for(user, ids)} == {"completed"}
     docker("start", worker)
+
+
+def test_scaled_down_and_up_in_the_middle_nothing_is_lost_or_done_twice(stack: ProductionStack, pictures: list[bytes]) -> None:
+    # given
+    user = stack.as_user()
+    before = [stack.completed_by(worker) for worker in stack.containers("worker")]
+    assert len(before) == 3
+
+    # when
+    with ThreadPoolExecutor(1) as thread:
+        uploading = thread.submit(stack.upload, user, pictures * 2)
+        wait_until(lambda: sum(map(stack.completed_by, stack.containers("worker"))) > sum(before), "work to begin")
+        stack.up("--no-recreate", "--scale", "worker=1")
+        assert len(stack.containers("worker")) == 1
+        stack.up("--no-recreate", "--scale", "worker=3")
+        ids = uploading.result()
+
+    # then
+    assert {(image["status"], image["attempts"]) for image in stack.wait_for(user, ids)} == {("completed", 1)}
+
+
+def test_how_much_several_workers_gain_can_be_measured(stack: ProductionStack) -> None:
+    rows = measure(stack, QUICK, Console(quiet=True))
+    stack.up("--no-recreate", "--scale", "worker=3")
+
+    assert [row["workers"] for row in rows] == [1, 2]
+    assert all(row["images_per_second"] > 0 for row in rows)
+    assert rows[0]["times_one"] == 1
 
 
 @pytest.mark.parametrize("service", OURS)
