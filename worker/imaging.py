@@ -57,8 +57,8 @@ def _frames(watch: Stopwatch, data: bytes, decoded: Decoded) -> Iterator[Frame]:
         watch.turn_to("decode")
         with damage_is_refused(data):
             frame = next(decoded.frames, None)
-        watch.turn_to("encode")
         if frame is None:
+            watch.turn_to("encode")
             return
         yield frame
         del frame  # before there is another one

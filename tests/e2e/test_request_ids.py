@@ -19,7 +19,7 @@ OF_PROGRAMS = {
     "gateway stopped",
     "worker started",
     "worker stopped",
-    "dependency",
+    "dependency changed",
     "nothing swept: the database does not know many of the objects",
 }
 
