@@ -28,6 +28,7 @@ PASSWORDS = (
     "rabbitmq_password",
     "minio_password",
     "keycloak_admin_password",
+    "grafana_password",
 )
 
 

@@ -13,7 +13,7 @@ from tests.promql import read_query
 
 PROVISIONING = FOLDER / "grafana" / "provisioning"
 # Grafana's ids of those that are used. Another one is shown as a suffix, without an error.
-UNITS = {"none", "s", "bytes", "Bps", "reqps", "percentunit"}
+UNITS = {"none", "s", "bytes", "Bps", "reqps", "ops", "percentunit"}
 SCHEMA_VERSION = 41
 DASHBOARDS = dashboards()
 
