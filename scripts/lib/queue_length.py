@@ -87,16 +87,16 @@ def replicas(length: int, value: int, least: int, most: int) -> int:
 
 def main() -> int:
     options = _options()
-    last = None
+    last: Length | str | None = None
     try:
         management = Management(os.environ.get(VARIABLE) or "http://guest:guest@localhost:15672/", options.queues)
         while True:
-            length = management.length()
-            if length != last:
-                last = length
-                _say(length, replicas(length.total, options.value, options.min, options.max))
+            found = _found(management)
+            if found != last:
+                last = found
+                _say(found, options)
             if not options.watch:
-                return 0
+                return 0 if isinstance(found, Length) else 1
             time.sleep(options.every)
     except NotRead as error:
         print(f"queue_length: {error}", file=sys.stderr)  # noqa: T201 - a program
@@ -105,9 +105,21 @@ def main() -> int:
         return 130
 
 
-def _say(length: Length, wanted: int) -> None:
+def _found(management: Management) -> Length | str:
+    """Or why it was not read: whoever watches waits for the broker to come back, as the scaler does."""
+    try:
+        return management.length()
+    except NotRead as error:
+        return str(error)
+
+
+def _say(found: Length | str, options: argparse.Namespace) -> None:
+    if isinstance(found, str):
+        print(f"queue_length: {found}", file=sys.stderr, flush=True)  # noqa: T201 - a program
+        return
+    wanted = replicas(found.total, options.value, options.min, options.max)
     now = datetime.now().astimezone().strftime("%H:%M:%S")
-    text = f"{now}  length {length.total} ({length.ready} ready, {length.unacked} unacked)  replicas {wanted}"
+    text = f"{now}  length {found.total} ({found.ready} ready, {found.unacked} unacked)  replicas {wanted}"
     print(text, flush=True)  # noqa: T201 - a program
 
 

@@ -1,9 +1,9 @@
 """`scripts/queue_length` on the real RabbitMQ: the number that workers are scaled by goes up and down with the backlog."""
 
 import asyncio
+import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +20,7 @@ from common.adapters.rabbitmq.topology import DEAD_QUEUE
 from common.images import Priority
 from common.messages import Job
 from tests.broker import MANAGEMENT_PORT, Broker, open_broker
+from tests.e2e.stack import free_port
 from tests.polling import eventually
 
 PROGRAM = Path(__file__).parents[2] / "scripts" / "lib" / "queue_length.py"
@@ -127,21 +128,67 @@ async def test_it_asks_for_one_worker_a_so_many_messages(broker: Broker) -> None
 
 async def test_it_says_in_a_line_why_there_is_no_number(broker: Broker) -> None:
     where = address(broker.url)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        closed = f"http://guest:guest@127.0.0.1:{probe.getsockname()[1]}/"
-        for given, code, reason in (
-            (where.replace("guest:guest", "guest:wrong"), 1, "answered 401 (user or password)"),
-            (f"{where}-other", 1, "answered 404 (no such virtual host)"),
-            (closed, 1, "does not answer: "),
-            ("amqp://guest:guest@localhost/", 1, "RABBITMQ_MANAGEMENT_URL is no address like"),
-        ):
-            ended, out, err = await said(given)
+    for given, reason in (
+        (where.replace("guest:guest", "guest:wrong"), "answered 401 (user or password)"),
+        (f"{where}-other", "answered 404 (no such virtual host)"),
+        (f"http://guest:guest@127.0.0.1:{free_port()}/", "does not answer: "),
+        ("amqp://guest:guest@localhost/", "RABBITMQ_MANAGEMENT_URL is no address like"),
+    ):
+        code, out, err = await said(given)
 
-            assert (ended, out) == (code, "")
-            assert reason in err
-            assert err.count("\n") == 1
-            assert "guest:" not in err.partition("like")[0]
+        assert (code, out) == (1, "")
+        assert reason in err
+        assert err.count("\n") == 1
+        assert "guest:" not in err.partition("like")[0]
+
+
+async def answering(port: int, answer: dict[str, object]) -> asyncio.Server:
+    """What RabbitMQ's management could say at this moment."""
+    body = json.dumps(answer).encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    return await asyncio.start_server(serve, "127.0.0.1", port)
+
+
+async def test_who_watches_waits_for_the_broker_to_come_back() -> None:
+    # given a broker that is away
+    port = free_port()
+    environment = os.environ | {"RABBITMQ_MANAGEMENT_URL": f"http://127.0.0.1:{port}/"}
+    watching = await asyncio.create_subprocess_exec(
+        sys.executable, PROGRAM, "--watch", "--every=0.1", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert watching.stdout
+        assert watching.stderr
+        async with asyncio.timeout(30):
+            assert b"does not answer" in await watching.stderr.readline()
+
+            # when it is back, with queues that have no numbers yet
+            async with await answering(port, {"page_count": 1, "items": [{"name": "images.low"}, {"messages": 21}]}):
+                line = await watching.stdout.readline()
+
+        # then
+        assert line.decode().endswith("length 21 (0 ready, 0 unacked)  replicas 2\n")
+    finally:
+        watching.kill()
+        await watching.communicate()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [({"page_count": 2, "items": []}, "more than 100 queues match"), ({"error": "?"}, "is not RabbitMQ's management")],
+)
+async def test_what_the_scaler_refuses_is_no_number(answer: dict[str, object], reason: str) -> None:
+    port = free_port()
+    async with await answering(port, answer):
+        code, out, err = await said(f"http://127.0.0.1:{port}/")
+
+    assert (code, out) == (1, "")
+    assert reason in err
 
 
 @pytest.mark.parametrize("option", ["--value=0", "--max=ten", "--every=0"])
