@@ -111,6 +111,24 @@ def migrate() -> None:
 
 
 @app.command()
+def accounts(
+    remove: Annotated[
+        str | None, typer.Option(metavar="NAME", help="instead, drop an account that no program uses any more")
+    ] = None,
+) -> None:
+    """Make the accounts that the settings name, with the rights that the programs need and no others. Safe to run again.
+
+    Whose administrator is known, by these variables or, each with _FILE after it, files: POSTGRES_ADMIN_URL and
+    POSTGRES_OWNER_URL (of the role that migrates), REDIS_ADMIN_URL, RABBITMQ_ADMIN_URL (of the management API; and
+    RABBITMQ_MONITORING_URL, for a user who only counts), MINIO_ADMIN_ACCESS_KEY and MINIO_ADMIN_SECRET_KEY."""
+    from cli.accounts import run_accounts
+
+    settings = load()
+    configure_logging("error", settings.log_format)
+    asyncio.run(run_accounts(settings, remove))
+
+
+@app.command()
 def doctor(
     data: DATA = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,

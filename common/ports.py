@@ -365,3 +365,21 @@ class Ports:
     notifier: StatusNotifier
     tokens: TokenVerifier
     limiter: RateLimiter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKeys:
+    name: str
+    secret: str = field(repr=False)
+
+
+class Accounts(Protocol):
+    """What a service knows the programs by, made by its administrator."""
+
+    async def make(self) -> str:
+        """The programs' account is there, with its secret, may do what they do and nothing else, whatever it could before. Safe to
+        repeat, and beside other accounts of theirs. → what it may do now. Raises WrongConfiguration where the administrator's right
+        does not do."""
+
+    async def remove(self, name: str) -> bool:
+        """An account that no program uses any more is gone. False where there is none. Raises WrongConfiguration for one in use."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from ssl import SSLError
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -28,6 +28,8 @@ from common.errors import InvalidProcessing, WrongConfiguration
 from common.formats import Limits
 from common.processing import Processing, parse
 from common.tls import trusting
+
+T = TypeVar("T", bound=BaseSettings)
 
 SECRETS = ("postgres_url", "redis_url", "rabbitmq_url", "minio_access_key", "minio_secret_key")
 DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "minioadmin")
@@ -55,7 +57,7 @@ class SecretFiles(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         path = self._variables.get(f"{field_name}_file")
-        if field_name not in SECRETS or not path:
+        if SecretStr not in (field.annotation, *get_args(field.annotation)) or not path:
             return None, field_name, False
         if field_name in self._variables:
             raise WrongConfiguration(f"{field_name.upper()}_FILE", f"set this or {field_name.upper()}, not both")
@@ -321,8 +323,12 @@ class Settings(BaseSettings):
 
 def load(**overrides: Any) -> Settings:
     """Raises WrongConfiguration, one line, naming the variable."""
+    return load_as(Settings, **overrides)
+
+
+def load_as(kind: type[T], **overrides: Any) -> T:
     try:
-        return Settings(**overrides)
+        return kind(**overrides)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         variable = "_".join(str(part) for part in first["loc"]).upper() or "CONFIGURATION"

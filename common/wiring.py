@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from common.ports import BlobStore, Ports
+from common.administration import Administration
+from common.ports import AccountKeys, Accounts, BlobStore, Ports
 from common.settings import Settings
 
 if TYPE_CHECKING:
@@ -120,3 +121,50 @@ def migrate(settings: Settings) -> None:
     from common.adapters.sql.migrate import upgrade
 
     upgrade(database_url(settings), settings.tls_ca_file)
+
+
+def open_accounts(settings: Settings, administration: Administration) -> dict[str, Accounts | str]:
+    """By service; where nothing is known of its administrator, the name of the variable that is missing. Nothing connects yet.
+    Raises WrongConfiguration."""
+    limit, ca_file = settings.service_timeout_seconds, settings.tls_ca_file
+    found: dict[str, Accounts | str] = {}
+
+    if (admin := administration.postgres_admin_url) and (owner := administration.postgres_owner_url):
+        from common.adapters.sql.accounts import PostgresAccounts
+
+        urls = (admin.get_secret_value(), owner.get_secret_value(), settings.postgres_url.get_secret_value())
+        found["PostgreSQL"] = PostgresAccounts(*urls, limit, ca_file)
+    else:
+        found["PostgreSQL"] = "POSTGRES_OWNER_URL" if administration.postgres_admin_url else "POSTGRES_ADMIN_URL"
+
+    if admin := administration.redis_admin_url:
+        from common.adapters.redis.accounts import RedisAccounts
+
+        found["Redis"] = RedisAccounts(admin.get_secret_value(), settings.redis_url.get_secret_value(), limit, ca_file)
+    else:
+        found["Redis"] = "REDIS_ADMIN_URL"
+
+    if admin := administration.rabbitmq_admin_url:
+        from common.adapters.rabbitmq.accounts import RabbitMqAccounts
+
+        monitoring = administration.rabbitmq_monitoring_url
+        found["RabbitMQ"] = RabbitMqAccounts(
+            admin.get_secret_value(),
+            settings.rabbitmq_url.get_secret_value(),
+            monitoring.get_secret_value() if monitoring else None,
+            limit,
+            ca_file,
+            declares=settings.rabbitmq_declare,
+        )
+    else:
+        found["RabbitMQ"] = "RABBITMQ_ADMIN_URL"
+
+    if (name := administration.minio_admin_access_key) and (secret := administration.minio_admin_secret_key):
+        from common.adapters.minio.accounts import MinioAccounts
+
+        root = AccountKeys(name.get_secret_value(), secret.get_secret_value())
+        app = AccountKeys(settings.minio_access_key.get_secret_value(), settings.minio_secret_key.get_secret_value())
+        found["MinIO"] = MinioAccounts(settings.minio_endpoint, root, app, settings.minio_region, limit, ca_file)
+    else:
+        found["MinIO"] = "MINIO_ADMIN_SECRET_KEY" if administration.minio_admin_access_key else "MINIO_ADMIN_ACCESS_KEY"
+    return found

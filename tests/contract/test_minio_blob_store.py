@@ -389,7 +389,7 @@ async def test_an_object_that_was_changed_on_its_way_is_not_kept(
     store = MinioBlobStore(minio_endpoint, "minioadmin", "minioadmin", "us-east-1", 10)
     try:
         with monkeypatch.context() as changed:
-            changed.setattr("common.adapters.minio._md5", lambda: hashlib.md5(b"other bytes before", usedforsecurity=False))
+            changed.setattr("common.adapters.minio.store._md5", lambda: hashlib.md5(b"other bytes before", usedforsecurity=False))
             with pytest.raises(Unavailable) as refused:
                 await store.put(Bucket.RAW, key, folder / "source", "image/png")
         assert "BadDigest" in refused.value.reason

@@ -1,0 +1,37 @@
+"""`image-processor accounts`: what each service knows the programs by, with the rights that they need and no others."""
+
+import typer
+
+from cli.errors import RequestFailed, WrongUsage
+from common.administration import Administration
+from common.errors import Unavailable
+from common.ports import Accounts
+from common.settings import Settings, load_as
+from common.wiring import open_accounts
+
+
+async def run_accounts(settings: Settings, remove: str | None) -> None:
+    """A line a service. Raises RequestFailed once all were tried, where one was away."""
+    administration = load_as(Administration)
+    found = open_accounts(settings, administration)
+    known = {service: accounts for service, accounts in found.items() if not isinstance(accounts, str)}
+    missing = {service: variable for service, variable in found.items() if isinstance(variable, str)}
+    if not known:
+        raise WrongUsage(f"Nothing is known of any administrator: set {', '.join(missing.values())}, or some of them.")
+    away = 0
+    for service, accounts in known.items():
+        try:
+            typer.echo(f"{service}: {await _done(accounts, remove)}.")
+        except Unavailable as error:
+            away += 1
+            typer.echo(f"{service}: nothing was done ({error.reason}).", err=True)
+    for service, variable in missing.items():
+        typer.echo(f"{service}: left as it is; {variable} is not set.")
+    if away:
+        raise RequestFailed("Not all of it was done; the same again does the rest.")
+
+
+async def _done(accounts: Accounts, remove: str | None) -> str:
+    if remove is None:
+        return await accounts.make()
+    return f"{remove} is gone" if await accounts.remove(remove) else f"there is no {remove}"

@@ -1,0 +1,91 @@
+"""MinIO's account for the programs: the two buckets and what is done with objects in them, by the policy in `policy.json`.
+
+Makes the buckets too, which the account then need not. Only MinIO has this way of making accounts; other stores take the policy.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from minio import Minio
+from minio.credentials.providers import StaticProvider
+from minio.error import MinioAdminException, S3Error
+from minio.minioadmin import MinioAdmin
+from urllib3 import PoolManager, Timeout
+
+from common.adapters.minio.store import FAILURES, MADE_MEANWHILE
+from common.errors import Unavailable, WrongConfiguration
+from common.ports import AccountKeys, Bucket
+from common.tls import trusting
+
+T = TypeVar("T")
+
+POLICY = "image-processor"
+NO_USER = "XMinioAdminNoSuchUser"
+
+
+class MinioAccounts:
+    """An Accounts."""
+
+    def __init__(
+        self, endpoint: str, admin: AccountKeys, app: AccountKeys, region: str, timeout_seconds: float, ca_file: Any
+    ) -> None:
+        """Raises WrongConfiguration."""
+        if app.name == admin.name:
+            raise WrongConfiguration("MINIO_ACCESS_KEY", "is the administrator's; choose another, which is made")
+        scheme, _, address = endpoint.rpartition("://")
+        secure = scheme == "https"
+        http = PoolManager(timeout=Timeout(total=timeout_seconds), retries=False, ssl_context=trusting(ca_file) if secure else None)
+        self._app, self._admin_name = app, admin.name
+        try:
+            self._client = Minio(address, admin.name, admin.secret, secure=secure, region=region, http_client=http)
+            credentials = StaticProvider(admin.name, admin.secret)
+            self._admin = MinioAdmin(endpoint=address, credentials=credentials, region=region, secure=secure, http_client=http)
+        except ValueError as error:
+            raise WrongConfiguration("MINIO_ENDPOINT", str(error)) from None
+
+    async def make(self) -> str:
+        policy = json.loads(files(__package__).joinpath("policy.json").read_text())
+
+        def all_of_it() -> None:
+            for bucket in Bucket:
+                self._make(bucket)
+            self._admin.policy_add(POLICY, policy=policy)
+            self._admin.user_add(self._app.name, self._app.secret)
+            # Replaces what the account was given before, too.
+            self._admin.policy_set(POLICY, user=self._app.name)
+
+        await _call(all_of_it)
+        return f"{self._app.name} puts, reads, lists and deletes objects in {' and '.join(Bucket)} (policy {POLICY})"
+
+    async def remove(self, name: str) -> bool:
+        if name in (self._app.name, self._admin_name):
+            raise WrongConfiguration("--remove", f"{name} is the object store's account in use")
+
+        def remove() -> bool:
+            try:
+                self._admin.user_remove(name)
+            except MinioAdminException as error:
+                if NO_USER not in str(error):
+                    raise
+                return False
+            return True
+
+        return await _call(remove)
+
+    def _make(self, bucket: Bucket) -> None:
+        try:
+            if not self._client.bucket_exists(bucket):
+                self._client.make_bucket(bucket)
+        except S3Error as error:
+            if error.code not in MADE_MEANWHILE:
+                raise
+
+
+async def _call(call: Callable[[], T]) -> T:
+    try:
+        return await asyncio.to_thread(call)
+    except (MinioAdminException, *FAILURES) as error:
+        raise Unavailable("object store", f"{type(error).__name__}: {error}"[:500]) from error
