@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate  # type: ignore[import-untyped] # it has no annotations
+import kubernetes_validate  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 import yaml
 
