@@ -25,7 +25,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 VARIABLE = "RABBITMQ_MANAGEMENT_URL"
 # The trigger of the workers' ScaledObject.
-QUEUES, VALUE, LEAST, MOST = r"^images\.(high|normal|low)$", 20, 1, 10
+QUEUES, VALUE, LEAST, MOST = r"^images\.(high|normal|low)$", 30, 1, 10
 # The scaler asks for one page and refuses more.
 PAGE = 100
 TIMEOUT_SECONDS = 10

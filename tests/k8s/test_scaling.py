@@ -1,6 +1,7 @@
 """One autoscaler a Deployment, that knows what it counts, and to which nobody else objects."""
 
 import re
+import runpy
 
 import pytest
 import yaml
@@ -76,3 +77,12 @@ def test_the_backlog_that_the_plain_autoscaler_reads_is_the_one_that_workers_exp
     assert BACKLOG._labelnames == ("status",)
     measured = {labels[0] for labels in BACKLOG._metrics}
     assert measured == {status for status in ImageStatus if not status.is_final}
+
+
+def test_the_script_that_reads_what_keda_reads_asks_for_the_same() -> None:
+    scaled = autoscalers("prod")["worker"][0]["spec"]
+    trigger = scaled["triggers"][0]["metadata"]
+    script = runpy.run_path(str(K8S.parent / "scripts" / "lib" / "queue_length.py"), run_name="read")
+
+    assert (script["QUEUES"], script["VALUE"]) == (trigger["queueName"], int(trigger["value"]))
+    assert (script["LEAST"], script["MOST"]) == (scaled["minReplicaCount"], scaled["maxReplicaCount"])
