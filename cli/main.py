@@ -115,6 +115,7 @@ def accounts(
     remove: Annotated[
         str | None, typer.Option(metavar="NAME", help="instead, drop an account that no program uses any more")
     ] = None,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="for how long to try where a service is away")] = 0,
 ) -> None:
     """Make the accounts that the settings name, with the rights that the programs need and no others. Safe to run again.
 
@@ -125,7 +126,7 @@ def accounts(
 
     settings = load()
     configure_logging("error", settings.log_format)
-    asyncio.run(run_accounts(settings, remove))
+    asyncio.run(run_accounts(settings, remove, wait))
 
 
 @app.command()

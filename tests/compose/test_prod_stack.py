@@ -4,6 +4,7 @@ One stack for the whole module, because it takes minutes to build and a minute t
 """
 
 import io
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,11 +23,15 @@ pytestmark = pytest.mark.timeout(900)
 OURS = ("gateway", "worker")
 PASSWORDS = (
     "postgres_password",
+    "owner_database_password",
     "app_database_password",
     "keycloak_database_password",
     "redis_password",
+    "app_redis_password",
     "rabbitmq_password",
+    "app_rabbitmq_password",
     "minio_password",
+    "app_minio_password",
     "keycloak_admin_password",
     "grafana_password",
 )
@@ -170,16 +175,44 @@ def test_passwords_are_random_and_seen_only_by_those_they_are_for(stack: Product
         service: docker("exec", stack.containers(service)[0], "sh", "-c", "cat /run/secrets/*")
         for service in ("gateway", "worker", "postgres", "redis", "rabbitmq", "minio", "keycloak")
     }
-    app = {"app_database_password", "redis_password", "rabbitmq_password", "minio_password"}
+    for service in ("migrate", "accounts"):
+        seen[service] = stack.compose("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", service, "-c", "cat /run/secrets/*")
+    app = {"app_database_password", "app_redis_password", "app_rabbitmq_password", "app_minio_password"}
     assert {service: {name for name, password in passwords.items() if password in text} for service, text in seen.items()} == {
         "gateway": app,
         "worker": app,
-        "postgres": {"postgres_password", "app_database_password", "keycloak_database_password"},
-        "redis": {"redis_password"},
+        "migrate": {"owner_database_password"},
+        "accounts": app | {"postgres_password", "owner_database_password", "rabbitmq_password", "minio_password"},
+        "postgres": {"postgres_password", "owner_database_password", "keycloak_database_password"},
+        "redis": {"redis_password", "app_redis_password"},
         "rabbitmq": {"rabbitmq_password"},
         "minio": {"minio_password"},
         "keycloak": {"keycloak_database_password", "keycloak_admin_password"},
     }
+
+
+def test_the_programs_accounts_may_do_what_they_need_and_no_more(stack: ProductionStack) -> None:
+    worker = stack.containers("worker")[0]
+    program = (
+        "import asyncio, asyncpg, minio\n"
+        "from common.settings import load\n"
+        "settings = load()\n"
+        "async def make_table():\n"
+        "    await (await asyncpg.connect(settings.postgres_url.get_secret_value())).execute('CREATE TABLE more (id int)')\n"
+        "keys = settings.minio_access_key.get_secret_value(), settings.minio_secret_key.get_secret_value()\n"
+        "store = minio.Minio(settings.minio_endpoint, *keys, secure=False)\n"
+        "for refused in (lambda: asyncio.run(make_table()), lambda: store.make_bucket('more')):\n"
+        "    try: refused()\n"
+        "    except Exception as error: print(type(error).__name__, getattr(error, 'code', ''))\n"
+    )
+
+    findings = docker("exec", worker, "image-processor", "doctor", "--json")
+    refused = stack.run_python(worker, program)
+
+    levels = {found["what"]: found["level"] for found in map(json.loads, findings.splitlines())}
+    assert levels.pop("encryption") == "warning"  # on a network of their own
+    assert set(levels.values()) == {"ok"}, findings
+    assert refused.splitlines() == ["InsufficientPrivilegeError ", "S3Error AccessDenied"]
 
 
 def test_the_consoles_answer_to_the_passwords_that_are_shown(stack: ProductionStack) -> None:

@@ -17,7 +17,6 @@ from tests.e2e.stack import Stack
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
 
-
 _WHOLE = photo_jpeg(900, 600)
 # Its header is right.
 CORRUPT = _WHOLE[: len(_WHOLE) // 2] + _WHOLE[-2:]

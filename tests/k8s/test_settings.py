@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.administration import Administration
 from common.settings import SECRETS, Settings, load
 from gateway.waiting import LONGEST_WAIT_SECONDS
 from tests.k8s.manifests import (
@@ -57,7 +58,9 @@ KNOWN = {
         "JAVA_OPTS_KC_HEAP",
     },
 }
-SETTINGS = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
+SETTINGS = {name.upper() for name in (*Settings.model_fields, *Administration.model_fields)} | {
+    f"{name.upper()}_FILE" for name in (*SECRETS, *Administration.model_fields)
+}
 
 
 def known(image: str) -> set[str]:
