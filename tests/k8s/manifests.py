@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,9 @@ CHOICES = {
     "prod with backlog-hpa": ("../../components/backlog-hpa",),
     "prod with monitoring": (KEDA, "../../components/monitoring"),
     "prod with volume": (KEDA, "../../components/volume"),
+    "prod with tracing": (KEDA, "../../components/tracing"),
+    "prod with private-ca": (KEDA, "../../components/private-ca"),
+    "prod with backlog-hpa and private-ca": ("../../components/backlog-hpa", "../../components/private-ca"),
 }
 OVERLAYS = ("dev", "pvc", "prod")
 ALL = (*OVERLAYS, *CHOICES)
@@ -150,7 +154,14 @@ def secrets_of(name: str) -> dict[str, dict[str, str]]:
 
 
 def config_maps_of(name: str) -> dict[str, dict[str, str]]:
-    return {name_of(document): document["data"] for document in of_kind(rendered(name), "ConfigMap")}
+    """Every ConfigMap by its name: those that are rendered, and the one that the operator makes."""
+    made = {"service-ca": {"ca.crt": _authority()}} if "private-ca" in name else {}
+    return made | {name_of(document): document["data"] for document in of_kind(rendered(name), "ConfigMap")}
+
+
+@cache
+def _authority() -> str:
+    return trustme.CA().cert_pem.bytes().decode()
 
 
 def variables_of(name: str, container: Document) -> dict[str, str]:
@@ -167,14 +178,18 @@ def variables_of(name: str, container: Document) -> dict[str, str]:
     return variables
 
 
-def secret_files_of(name: str, pods: Pods) -> dict[str, str]:
-    """The files that secrets are mounted as, by their paths in the main container."""
-    volumes = {volume["name"]: volume["secret"]["secretName"] for volume in pods.spec.get("volumes", []) if "secret" in volume}
+def files_of(name: str, pods: Pods) -> dict[str, str]:
+    """What Secrets and ConfigMaps are mounted as, by the paths in the main container."""
+    contents = {}
+    for volume in pods.spec.get("volumes", []):
+        if "secret" in volume:
+            contents[volume["name"]] = secrets_of(name)[volume["secret"]["secretName"]]
+        if "configMap" in volume:
+            contents[volume["name"]] = config_maps_of(name)[volume["configMap"]["name"]]
     return {
         f"{mount['mountPath']}/{key}": value
         for mount in pods.main.get("volumeMounts", [])
-        if mount["name"] in volumes
-        for key, value in secrets_of(name)[volumes[mount["name"]]].items()
+        for key, value in contents.get(mount["name"], {}).items()
     }
 
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from common.settings import Settings
 from tests.k8s.manifests import K8S, ROOT, name_of, named, of_kind, pods_named, rendered, secrets_of
+from tests.k8s.test_settings import SETTINGS
 from tests.k8s.test_versions import VERSION
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
@@ -21,9 +21,11 @@ def test_every_folder_and_file_that_the_page_names_is_there() -> None:
 
 
 def test_every_setting_that_the_page_names_is_one() -> None:
-    of_others = {"KC_HOSTNAME", "GATEWAY_PUBLIC_URL", "POSTGRES_URL_FILE"}
+    of_others = {"KC_HOSTNAME", "GATEWAY_PUBLIC_URL"}
+    found = set(re.findall(r"(?:`|^ *|[ `])([A-Z]+_[A-Z_]+)[`=]", PAGE, re.MULTILINE)) - of_others
 
-    assert set(re.findall(r"`([A-Z]+_[A-Z_]+)[`=]", PAGE)) - of_others <= {name.upper() for name in Settings.model_fields}
+    assert {"POSTGRES_URL_FILE", "MINIO_ADMIN_SECRET_KEY_FILE", "RENDER_SECONDS", "KEYCLOAK_PUBLIC_URL"} <= found
+    assert found <= SETTINGS
 
 
 def test_the_commands_have_this_version_and_these_names() -> None:

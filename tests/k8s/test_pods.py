@@ -16,13 +16,13 @@ from tests.k8s.manifests import (
     ROOT,
     Pods,
     config_maps_of,
+    files_of,
     name_of,
     named,
     of_kind,
     pods_named,
     pods_of,
     rendered,
-    secret_files_of,
     secrets_of,
     selects,
     variables_of,
@@ -166,7 +166,7 @@ def test_every_service_finds_pods_and_a_port_of_theirs(name: str) -> None:
 def test_every_address_in_a_setting_is_a_service_with_that_port(name: str) -> None:
     documents = rendered(name)
     gateway = pods_named(documents, "gateway")
-    texts = [*variables_of(name, gateway.main).values(), *secret_files_of(name, gateway).values()]
+    texts = [*variables_of(name, gateway.main).values(), *files_of(name, gateway).values()]
     addresses = {found for text in texts for found in re.findall(r"(?:^|//|@)([a-z]+):(\d+)(?:/|$)", text)} - {
         ("localhost", "30081")
     }
@@ -217,6 +217,8 @@ def test_every_volume_config_map_secret_and_key_that_a_pod_names_is_there(name: 
     for authentication in of_kind(documents, "TriggerAuthentication"):
         for reference in authentication["spec"]["secretTargetRef"]:
             assert reference["key"] in secrets_of(name)[reference["name"]]
+        for reference in authentication["spec"].get("configMapTargetRef", []):
+            assert reference["key"] in config_maps_of(name)[reference["name"]]
 
 
 @pytest.mark.parametrize("name", ["pvc", "prod with volume"])

@@ -9,7 +9,7 @@ import yaml
 from common.adapters.rabbitmq.topology import DEAD_QUEUE, DEAD_WALK, queue_name
 from common.images import ImageStatus, Priority
 from common.telemetry import BACKLOG
-from tests.k8s.manifests import ALL, CHOICES, K8S, Document, name_of, of_kind, rendered
+from tests.k8s.manifests import ALL, CHOICES, K8S, Document, config_maps_of, name_of, of_kind, rendered
 
 PROMETHEUS_ADAPTER = K8S / "components" / "backlog-hpa" / "prometheus-adapter-values.yaml"
 
@@ -86,3 +86,12 @@ def test_the_script_that_reads_what_keda_reads_asks_for_the_same() -> None:
 
     assert (script["QUEUES"], script["VALUE"]) == (trigger["queueName"], int(trigger["value"]))
     assert (script["LEAST"], script["MOST"]) == (scaled["minReplicaCount"], scaled["maxReplicaCount"])
+
+
+def test_keda_believes_the_ca_that_the_programs_believe() -> None:
+    [authentication] = of_kind(rendered("prod with private-ca"), "TriggerAuthentication")
+
+    # Its scaler reads `ca` only where `tls` says so.
+    references = {each["parameter"]: each for each in authentication["spec"]["configMapTargetRef"]}
+    assert references["ca"]["name"] == "service-ca"
+    assert config_maps_of("prod with private-ca")[references["tls"]["name"]][references["tls"]["key"]] == "enable"

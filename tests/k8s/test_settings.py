@@ -14,6 +14,7 @@ from tests.k8s.manifests import (
     OURS,
     ROOT,
     composed,
+    files_of,
     is_ours,
     name_of,
     named,
@@ -21,7 +22,6 @@ from tests.k8s.manifests import (
     pods_named,
     pods_of,
     rendered,
-    secret_files_of,
     variables_of,
 )
 
@@ -100,7 +100,7 @@ def settings_in(name: str, program: str, folder: Path, monkeypatch: pytest.Monke
     """As the program reads them in its container, with its secrets' files."""
     pods = pods_named(rendered(name), program)
     paths = {}
-    for path, value in secret_files_of(name, pods).items():
+    for path, value in files_of(name, pods).items():
         paths[path] = folder / path.removeprefix("/")
         paths[path].parent.mkdir(parents=True, exist_ok=True)
         paths[path].write_text(value)
@@ -120,7 +120,10 @@ def test_a_program_starts_with_what_it_is_given(name: str, program: str, tmp_pat
     # every secret that it uses comes from a file, and so from a Secret
     given = set(variables_of(name, pods_named(rendered(name), program).main))
     used = {"postgres_url"} if program == "migrate" else {s for s in SECRETS if settings.storage_type == "s3" or "minio" not in s}
-    assert {f"{secret.upper()}_FILE" for secret in used} == {variable for variable in given if variable.endswith("_FILE")}
+    assert {f"{secret.upper()}_FILE" for secret in used} == {
+        variable for variable in given if variable.endswith("_FILE") and variable != "TLS_CA_FILE"
+    }
+    assert (settings.tls_ca_file is not None) == ("private-ca" in name)
     # The migrations need a database alone, and so no other password.
     assert settings.environment == ("production" if name.startswith("prod") and program != "migrate" else "development")
 
@@ -164,10 +167,11 @@ def quantity(text: str) -> int:
 @pytest.mark.parametrize("name", [name for name in ALL if name.startswith("prod")])
 def test_in_production_every_service_is_spoken_to_over_tls(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_in(name, "gateway", tmp_path, monkeypatch)
-    migrations = secret_files_of(name, pods_named(rendered(name), "migrate"))
+    migrations = settings_in(name, "migrate", tmp_path, monkeypatch)
 
-    assert settings.postgres_url.get_secret_value().endswith("?sslmode=verify-full")
-    assert all(url.endswith("?sslmode=verify-full") for url in migrations.values())
+    for each in (settings, migrations):
+        assert each.postgres_url.get_secret_value().endswith("?sslmode=verify-full")
+    assert settings.postgres_url != migrations.postgres_url
     assert settings.redis_url.get_secret_value().startswith("rediss://")
     assert settings.rabbitmq_url.get_secret_value().startswith("amqps://")
     if settings.storage_type == "s3":

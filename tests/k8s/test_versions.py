@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from tests.k8s.manifests import ALL, ROOT, composed, is_ours, named, of_kind, pods_of, rendered
+from tests.k8s.manifests import ALL, ROOT, composed, is_ours, name_of, named, of_kind, pods_of, rendered
 
 VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
@@ -43,7 +43,8 @@ def test_each_version_has_a_migration_job_of_its_own(name: str) -> None:
     job = named(rendered(name), "Job", f"migrate-{VERSION.replace('.', '-')}")
 
     # nor does it name anything whose name changes within a version
-    assert "configMap" not in str(job["spec"])
+    made = {name_of(document) for document in of_kind(rendered(name), "ConfigMap")}
+    assert not [each for each in made if f"'{each}'" in str(job["spec"])]
     assert job["spec"]["ttlSecondsAfterFinished"] > 0
 
 
