@@ -72,10 +72,11 @@ def observed(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> It
     run_promtool("--version")  # fetches Prometheus as well, or skips
     rabbitmq = urlsplit(settings.rabbitmq_url.get_secret_value()).hostname or "localhost"
     require("RabbitMQ's plugin rabbitmq_prometheus", rabbitmq, RABBITMQ_METRICS_PORT)
-    often = {"MEASURE_INTERVAL_SECONDS": "1", "RATE_LIMIT": "off"}
+    # Two processes: their metrics have to be whole, too.
+    configured = {"MEASURE_INTERVAL_SECONDS": "1", "RATE_LIMIT": "off", "GATEWAY_PROCESSES": "2"}
     with own_services(settings) as environment:
         migrate(environment)
-        stack = Stack(folder, environment | often, settings.issuer)
+        stack = Stack(folder, environment | configured, settings.issuer)
         ports = {"gateway": stack.port, "worker": free_port(), "prometheus": free_port()}
         addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
         at_rabbitmq = f"{rabbitmq}:{RABBITMQ_METRICS_PORT}"
