@@ -24,6 +24,7 @@ from tests.k8s.manifests import (
     rendered,
     variables_of,
 )
+from tests.unit.test_access_matrix import GUARDED, OPEN
 
 # What the images of others document, of that what we use.
 KNOWN = {
@@ -205,3 +206,16 @@ def test_the_ingress_lets_through_what_the_gateway_takes_and_waits_as_long(tmp_p
     assert int(nginx["proxy-body-size"].removesuffix("m")) << 20 > settings.max_upload_bytes + (1 << 20)
     for timeout in ("proxy-read-timeout", "proxy-send-timeout"):
         assert int(nginx[timeout]) > LONGEST_WAIT_SECONDS
+
+
+def test_the_ingress_has_every_path_of_the_api_and_nothing_of_its_operators() -> None:
+    paths = of_kind(rendered("prod"), "Ingress")[0]["spec"]["rules"][0]["http"]["paths"]
+
+    def leads(route: str) -> bool:
+        """By whole elements of the path, as Kubernetes has it."""
+        return any(
+            route == each["path"] or (each["pathType"] == "Prefix" and route.startswith(f"{each['path']}/")) for each in paths
+        )
+
+    routes = {path for _, path in GUARDED} | {path for path in OPEN if not path.startswith("/realms/")}
+    assert {route for route in routes if not leads(route)} == {"/metrics", "/health/ready"}
