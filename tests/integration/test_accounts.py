@@ -1,6 +1,7 @@
 """`image-processor accounts`: with what it makes the programs do all that they do, and nothing that they need not."""
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from minio.error import S3Error
 from redis.exceptions import NoPermissionError, ResponseError
 
+from common.adapters.rabbitmq import RabbitMqQueue
+from common.errors import Unavailable
 from common.settings import Settings
 from tests.accounts import Installation, installation
 from tests.conftest import require_url
@@ -159,7 +162,8 @@ def test_migrating_is_the_owners(fresh: Installation) -> None:
 def test_redis_refuses_the_programs_what_they_need_not(made: Installation, use: Callable[..., object]) -> None:
     with made.redis_as(made.programs) as redis, pytest.raises((NoPermissionError, ResponseError)) as refused:
         use(redis)
-    assert isinstance(refused.value, NoPermissionError) or "can't access at least one of the keys" in str(refused.value)
+    # Of what a script does, 7 and 8 say it in words of their own.
+    assert isinstance(refused.value, NoPermissionError) or re.search("can't access|No permissions", str(refused.value))
 
 
 @pytest.mark.parametrize(
@@ -190,8 +194,10 @@ async def test_rabbitmq_refuses_the_programs_what_they_need_not(made: Installati
     await refused(lambda channel: channel.declare_queue(exclusive=True), "ACCESS_REFUSED")
     await refused(lambda channel: channel.declare_exchange("other"), "ACCESS_REFUSED")
     await refused(lambda channel: channel.default_exchange.publish(aio_pika.Message(b""), "images.low"), "ACCESS_REFUSED")
-    with pytest.raises(aio_pika.exceptions.AMQPError):
-        await aio_pika.connect(made.programs["RABBITMQ_URL"].rpartition("/")[0] + "/")
+    elsewhere = RabbitMqQueue(made.programs["RABBITMQ_URL"].rpartition("/")[0] + "/", 10)
+    with pytest.raises(Unavailable):
+        await elsewhere.check()
+    await elsewhere.close()
     keys = made.programs["MINIO_ACCESS_KEY"], made.programs["MINIO_SECRET_KEY"]
     assert made.ask_rabbitmq("GET", "overview", keys).status_code == 401
 
