@@ -6,7 +6,7 @@ From the environment or `.env`; each may be a file, as with the settings' secret
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from common.settings import SecretFiles
+from common.sources import SecretFiles
 
 
 class Administration(BaseSettings):

@@ -1,6 +1,7 @@
 """`image-processor accounts`: with what it makes the programs do all that they do, and nothing that they need not."""
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from minio.error import S3Error
 from redis.exceptions import NoPermissionError, ResponseError
 
+from common.adapters.rabbitmq import RabbitMqQueue
+from common.errors import Unavailable
 from common.settings import Settings
 from tests.accounts import Installation, installation
 from tests.conftest import require_url
@@ -159,7 +162,8 @@ def test_migrating_is_the_owners(fresh: Installation) -> None:
 def test_redis_refuses_the_programs_what_they_need_not(made: Installation, use: Callable[..., object]) -> None:
     with made.redis_as(made.programs) as redis, pytest.raises((NoPermissionError, ResponseError)) as refused:
         use(redis)
-    assert isinstance(refused.value, NoPermissionError) or "can't access at least one of the keys" in str(refused.value)
+    # Of what a script does, 7 and 8 say it in words of their own.
+    assert isinstance(refused.value, NoPermissionError) or re.search("can't access|No permissions", str(refused.value))
 
 
 @pytest.mark.parametrize(
@@ -190,8 +194,10 @@ async def test_rabbitmq_refuses_the_programs_what_they_need_not(made: Installati
     await refused(lambda channel: channel.declare_queue(exclusive=True), "ACCESS_REFUSED")
     await refused(lambda channel: channel.declare_exchange("other"), "ACCESS_REFUSED")
     await refused(lambda channel: channel.default_exchange.publish(aio_pika.Message(b""), "images.low"), "ACCESS_REFUSED")
-    with pytest.raises(aio_pika.exceptions.AMQPError):
-        await aio_pika.connect(made.programs["RABBITMQ_URL"].rpartition("/")[0] + "/")
+    elsewhere = RabbitMqQueue(made.programs["RABBITMQ_URL"].rpartition("/")[0] + "/", 10)
+    with pytest.raises(Unavailable):
+        await elsewhere.check()
+    await elsewhere.close()
     keys = made.programs["MINIO_ACCESS_KEY"], made.programs["MINIO_SECRET_KEY"]
     assert made.ask_rabbitmq("GET", "overview", keys).status_code == 401
 
@@ -271,32 +277,49 @@ def test_with_an_account_that_may_not_declare(fresh: Installation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "status", "words"),
+    ("administrator", "status", "words"),
     [
         ({"RABBITMQ_ADMIN_URL": "http://guest:wrong@localhost:15672"}, 2, "RABBITMQ_ADMIN_URL: is not an administrator's"),
-        ({"RABBITMQ_ADMIN_URL": "amqp://guest:guest@localhost:5672"}, 2, "RABBITMQ_ADMIN_URL: must be that of the management API"),
+        ({"RABBITMQ_ADMIN_URL": "amqp://guest:guest@localhost:5672"}, 2, "RABBITMQ_ADMIN_URL: must be that of"),
         ({"RABBITMQ_ADMIN_URL": "http://guest:guest@localhost:1"}, 1, "RabbitMQ: nothing was done (http://localhost:1"),
-        ({"POSTGRES_OWNER_URL": "postgresql://o:p@localhost/elsewhere"}, 2, "POSTGRES_OWNER_URL: must name the same database"),
-        ({"POSTGRES_OWNER_URL": ""}, 0, "PostgreSQL: left as it is; POSTGRES_OWNER_URL is not set."),
-        ({"MINIO_ACCESS_KEY": "minioadmin"}, 2, "MINIO_ACCESS_KEY: is the administrator's"),
-        ({"MINIO_ADMIN_SECRET_KEY": "wrong-secret"}, 1, "MinIO: nothing was done"),
-        ({"REDIS_URL": "redis://localhost:6379/0"}, 2, "REDIS_URL: names no user and password to make"),
+        (
+            {"POSTGRES_ADMIN_URL": "postgresql://p:p@localhost/d", "POSTGRES_OWNER_URL": "postgresql://o:p@localhost/elsewhere"},
+            2,
+            "POSTGRES_OWNER_URL: must name the same database",
+        ),
         (
             {"POSTGRES_ADMIN_URL": "postgresql://nobody:p@localhost/postgres"},
             1,
-            "PostgreSQL: nothing was done (POSTGRES_ADMIN_URL: ",
+            "PostgreSQL: nothing was done (POSTGRES_ADMIN_URL",
+        ),
+        ({"MINIO_ACCESS_KEY": "minioadmin", "MINIO_ADMIN_SECRET_KEY": "x"}, 2, "MINIO_ACCESS_KEY: is the administrator's"),
+        ({"MINIO_ADMIN_SECRET_KEY": "wrong-secret"}, 1, "MinIO: nothing was done"),
+        (
+            {"REDIS_URL": "redis://localhost:6379/0", "REDIS_ADMIN_URL": "redis://localhost"},
+            2,
+            "REDIS_URL: names no user and password",
         ),
     ],
 )
-def test_what_cannot_be_done_is_a_line(fresh: Installation, changed: dict[str, str], status: int, words: str) -> None:
-    done, said = fresh.run(fresh.administrator | changed, "accounts")
+def test_what_cannot_be_done_is_a_line(settings: Settings, administrator: dict[str, str], status: int, words: str) -> None:
+    # Given one service's administrator alone, with whom nothing can be made
+    require_services(settings)
+    one = Installation(settings)
+    of_its_own = {"POSTGRES_OWNER_URL"} if "POSTGRES_ADMIN_URL" in administrator else set()
+    of_its_own |= {"MINIO_ADMIN_ACCESS_KEY"} if "MINIO_ADMIN_SECRET_KEY" in administrator else set()
+    environment = one.programs | {name: one.administrator[name] for name in of_its_own} | administrator
+
+    done, said = one.run(environment, "accounts")
 
     assert (done, words in said) == (status, True), said
     assert "Traceback" not in said
+    assert "first-password" not in said
 
 
-def test_without_an_administrator_it_says_which_variables_there_are(fresh: Installation) -> None:
-    status, said = fresh.run(fresh.programs, "accounts")
+def test_without_an_administrator_it_says_which_variables_there_are(settings: Settings) -> None:
+    one = Installation(settings)
+
+    status, said = one.run(one.programs, "accounts")
 
     assert status == 2
     for variable in ("POSTGRES_ADMIN_URL", "REDIS_ADMIN_URL", "RABBITMQ_ADMIN_URL", "MINIO_ADMIN_ACCESS_KEY"):

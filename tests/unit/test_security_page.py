@@ -7,6 +7,9 @@ import pytest
 from common.adapters.keycloak.keys import EC_ALGORITHMS, MAX_RSA_BITS, MIN_RSA_BITS, RSA_ALGORITHMS
 from common.adapters.keycloak.remote import MAX_JWKS_BYTES
 from common.adapters.keycloak.tokens import LEEWAY_SECONDS, MAX_KNOWN_TOKENS, MAX_TOKEN_CHARACTERS
+from common.adapters.rabbitmq.topology import DEAD_TURN
+from common.adapters.redis.accounts import CHANNEL, KEYS
+from common.administration import Administration
 from common.ports import LINK_SECONDS
 from common.settings import Settings
 from gateway.middleware import MAX_HEADER_BYTES, MAX_HEADERS
@@ -48,3 +51,14 @@ def test_what_the_page_says_in_numbers(sentence: str) -> None:
 @pytest.mark.parametrize("path", sorted(path for path in OPEN if not path.startswith(("/docs/", "/realms/"))))
 def test_what_the_page_says_is_open(path: str) -> None:
     assert f"`{path}`" in PAGE
+
+
+@pytest.mark.parametrize("name", [*map(str.upper, Administration.model_fields), *KEYS, CHANNEL, DEAD_TURN])
+def test_what_the_page_says_of_accounts(name: str) -> None:
+    assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("path", ["common/adapters/minio/policy.json", "rabbitmq/definitions.json"])
+def test_files_that_the_page_names(path: str) -> None:
+    assert f"`{path}`" in PAGE
+    assert (Path(__file__).parents[2] / path).is_file()

@@ -7,7 +7,8 @@ import asyncio
 import json
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 from minio import Minio
 from minio.credentials.providers import StaticProvider
@@ -30,7 +31,7 @@ class MinioAccounts:
     """An Accounts."""
 
     def __init__(
-        self, endpoint: str, admin: AccountKeys, app: AccountKeys, region: str, timeout_seconds: float, ca_file: Any
+        self, endpoint: str, admin: AccountKeys, app: AccountKeys, region: str, timeout_seconds: float, ca_file: Path | None
     ) -> None:
         """Raises WrongConfiguration."""
         if app.name == admin.name:

@@ -79,8 +79,9 @@ class PostgresAccounts:
                 )
             statement = "ALTER ROLE %I LOGIN PASSWORD %L" if found else "CREATE ROLE %I LOGIN PASSWORD %L"
             await _run(admin, statement, role, unquote(urlsplit(url).password or ""))
-        if self._admin != self._owner and not await admin.fetchval("SELECT pg_has_role($1, 'MEMBER')", self._owner):
-            # Who is no superuser can give the owner what is to be its only as a member.
+        if self._admin != self._owner and not await admin.fetchval("SELECT pg_has_role($1, 'USAGE')", self._owner):
+            # Who is no superuser can give the owner what is to be its only as a member, which since PostgreSQL 16 the maker of a
+            # role is in name alone.
             await _run(admin, "GRANT %I TO CURRENT_USER", self._owner)
         for parent in await admin.fetch(
             "SELECT parent.rolname FROM pg_auth_members m JOIN pg_roles parent ON parent.oid = m.roleid "
