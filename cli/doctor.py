@@ -12,7 +12,7 @@ from cli.encryption import examine_encryption
 from common.loopback import DIRECT
 from common.settings import Settings
 from common.tls import trusting
-from common.usecases.examine import Examination, Finding, Level, advice_on_tls, examine
+from common.usecases.examine import Examination, Finding, Level, advice_on, examine
 from common.wiring import open_ports
 
 SECONDS = 10.0
@@ -95,7 +95,7 @@ async def _client(settings: Settings) -> Finding:
 
 def _no_answer(what: str, url: str, error: Exception) -> Finding:
     detail = f"{url}: {error!r}"
-    return Finding(what=what, level=Level.FAILED, detail=detail, advice=advice_on_tls(detail) or NO_ANSWER_ADVICE)
+    return Finding(what=what, level=Level.FAILED, detail=detail, advice=advice_on(detail) or NO_ANSWER_ADVICE)
 
 
 def _say(finding: Finding, *, as_json: bool) -> None:

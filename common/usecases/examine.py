@@ -72,8 +72,10 @@ ADVICE = {
 FULL = {"queue": "Uploads go on; work waits, and is done when it takes messages again."}
 
 
-# By what OpenSSL says of it, which the reasons of every adapter end with.
-TLS_ADVICE = {
+RIGHTS_ADVICE = "Are this account's rights as they must be? See image-processor accounts."
+# By what OpenSSL or the service says of it, which is in the reasons of every adapter.
+REASONS = {
+    **dict.fromkeys(("permission denied", "AccessDenied", "ACCESS_REFUSED - access", "NoPermissionError"), RIGHTS_ADVICE),
     "CERTIFICATE_VERIFY_FAILED": "Is its certificate by a CA in TLS_CA_FILE, and for the host name in the setting?",
     "WRONG_VERSION_NUMBER": "It answers, but not in TLS: is this its TLS port, and TLS turned on there?",
     "rejected SSL upgrade": "It answers, but has no TLS: is ssl turned on there?",
@@ -81,9 +83,9 @@ TLS_ADVICE = {
 }
 
 
-def advice_on_tls(reason: str) -> str:
-    """Empty where it is about something else."""
-    return next((advice for words, advice in TLS_ADVICE.items() if words in reason), "")
+def advice_on(reason: str) -> str:
+    """Empty where it tells nothing of what to do."""
+    return next((advice for words, advice in REASONS.items() if words in reason), "")
 
 
 async def _limited(name: str, examination: Examination, seconds: float) -> Finding:
@@ -97,9 +99,7 @@ async def _limited(name: str, examination: Examination, seconds: float) -> Findi
         advice = f"Make room: its memory or disk has run low. {FULL.get(name, '')}".strip()
         found = Finding(what=name, level=Level.FAILED, detail=error.reason, advice=advice)
     except Unavailable as error:
-        found = Finding(
-            what=name, level=Level.FAILED, detail=error.reason, advice=advice_on_tls(error.reason) or ADVICE.get(name, "")
-        )
+        found = Finding(what=name, level=Level.FAILED, detail=error.reason, advice=advice_on(error.reason) or ADVICE.get(name, ""))
     except TimeoutError:
         detail = f"no answer in {seconds:g} s"
         found = Finding(what=name, level=Level.FAILED, detail=detail, advice=ADVICE.get(name, ""))
@@ -107,7 +107,7 @@ async def _limited(name: str, examination: Examination, seconds: float) -> Findi
         found = Finding(what=name, level=Level.FAILED, detail=error.detail)
     except Exception as error:  # noqa: BLE001 - a service that answers what nobody expects is one finding, and not the end of all
         detail = " ".join(str(error).split("\n", 1)[0].split()) or type(error).__name__
-        found = Finding(what=name, level=Level.FAILED, detail=detail, advice="Are this account's rights as they must be?")
+        found = Finding(what=name, level=Level.FAILED, detail=detail, advice=RIGHTS_ADVICE)
     return Finding(what=found.what, level=found.level, detail=found.detail, advice=found.advice, seconds=time.monotonic() - started)
 
 

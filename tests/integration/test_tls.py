@@ -200,8 +200,8 @@ async def test_a_picture_goes_all_the_way_over_tls(
     # then
     with Image.open(io.BytesIO(content)) as result:
         assert (result.mode, result.size) == ("L", (800, 600))
-    # and the operator hears that nothing is amiss, in production too, whatever host they are on
-    status, said = await run(environment | {"ENVIRONMENT": "development"}, "doctor", "--json")
+    # and the operator hears that nothing is amiss
+    status, said = await run(environment, "doctor", "--json")
     assert (status, {each["level"] for each in findings(said).values()}) == (0, {"ok"}), said
 
 
@@ -223,6 +223,43 @@ async def test_tokens_are_fetched_over_tls(servers: TlsServers, at: Callable[[st
     status, said = await run(address, "token")
     assert status == 1
     assert "certificate verify failed" in said
+
+
+async def test_accounts_are_made_over_tls_and_used(
+    servers: TlsServers, at: Callable[[str], dict[str, str]], settings: Settings
+) -> None:
+    # given
+    ports = servers.ports
+    database = f"localhost:{ports['postgres']}/accounts?sslmode=verify-full"
+    owner = f"postgresql://owner:owner-password@{database}"
+    programs = at("localhost") | {
+        "POSTGRES_URL": f"postgresql://app:app-password@{database}",
+        "REDIS_URL": f"rediss://app:app-password@localhost:{ports['redis']}/0",
+        "RABBITMQ_URL": f"amqps://app:app-password@localhost:{ports['rabbitmq']}/accounts",
+        "MINIO_ACCESS_KEY": "app",
+        "MINIO_SECRET_KEY": "app-password",
+        "KEYCLOAK_PUBLIC_URL": settings.issuer.partition("/realms")[0],
+    }
+    administrator = programs | {
+        "POSTGRES_ADMIN_URL": at("localhost")["POSTGRES_URL"],
+        "POSTGRES_OWNER_URL": owner,
+        "REDIS_ADMIN_URL": at("localhost")["REDIS_URL"],
+        "RABBITMQ_ADMIN_URL": f"https://guest:guest@localhost:{ports['management']}",
+        "MINIO_ADMIN_ACCESS_KEY": "minioadmin",
+        "MINIO_ADMIN_SECRET_KEY": "minioadmin",
+    }
+    trust = {"TLS_CA_FILE": str(servers.ca_file)}
+
+    # when the CA is another one, then nobody is told a secret
+    status, said = await run(administrator | {"TLS_CA_FILE": str(servers.other_ca_file)}, "accounts")
+    assert (status, said.count("nothing was done"), said.count("CERTIFICATE_VERIFY_FAILED")) == (1, 4, 4), said
+
+    # when it is right, then all is well
+    status, said = await run(administrator | trust, "accounts")
+    assert status == 0, said
+    assert (await run(programs | trust | {"POSTGRES_URL": owner}, "migrate"))[0] == 0
+    status, said = await run(programs | trust, "doctor", "--json")
+    assert (status, {each["level"] for each in findings(said).values()}) == (0, {"ok"}), said
 
 
 async def run(environment: dict[str, str], *arguments: str) -> tuple[int, str]:

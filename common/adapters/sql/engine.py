@@ -119,7 +119,10 @@ async def connected(engine: AsyncEngine, time_limit_seconds: float | None) -> As
     try:
         async with asyncio.timeout(time_limit_seconds), engine.connect() as connection:
             yield connection
-    except BUGS:
+    except BUGS as error:
+        if missing := lacking_right(error):
+            # An operator's doing, as a role that was dropped too early: it is no picture's fault, and may be mended at any time.
+            raise Unavailable("database", f"this role may not do that: {missing}") from error
         raise
     except exc.DBAPIError as error:
         raise _translated(error, error.orig.__cause__ or error.orig if error.orig is not None else error) from error
@@ -134,6 +137,13 @@ async def connected(engine: AsyncEngine, time_limit_seconds: float | None) -> As
         if "handler is closed" not in str(error):
             raise
         raise Unavailable("database", str(error)) from error
+
+
+def lacking_right(error: BaseException | None) -> asyncpg.InsufficientPrivilegeError | None:
+    """What the server said, where that is what the error or its cause is about."""
+    while error is not None and not isinstance(error, asyncpg.InsufficientPrivilegeError):
+        error = error.__cause__ or getattr(error, "orig", None)
+    return error
 
 
 def _translated(error: Exception, cause: BaseException) -> Exception:

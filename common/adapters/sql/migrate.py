@@ -8,17 +8,15 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
-from sqlalchemy.exc import ProgrammingError
 
-from common.adapters.sql.engine import connected, open_engine
-from common.errors import NotMigrated, WrongConfiguration
+from common.adapters.sql.engine import connected, lacking_right, open_engine
+from common.errors import NotMigrated, Unavailable, WrongConfiguration
 
 # How long another's upgrade may hold SQLite's lock.
 _PATIENCE_SECONDS = 60
@@ -36,10 +34,10 @@ async def _upgrade(url: str, ca_file: Path | None) -> None:
     try:
         async with connected(engine, None) as connection:
             await connection.run_sync(_upgrade_alone)
-    except ProgrammingError as error:
-        if error.orig is None or not isinstance(error.orig.__cause__, asyncpg.InsufficientPrivilegeError):
+    except Unavailable as error:
+        if not lacking_right(error):
             raise
-        raise WrongConfiguration("POSTGRES_URL", f"this role may not migrate ({error.orig.__cause__}); use the owner's") from error
+        raise WrongConfiguration("POSTGRES_URL", f"to migrate takes the owner's role: {error.reason}") from error
     finally:
         await engine.dispose()
 
