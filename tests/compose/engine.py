@@ -85,6 +85,15 @@ class ProductionStack:
         name = 'image_processor_processed_total{outcome="completed"} '
         return sum(float(line.removeprefix(name)) for line in metrics.splitlines() if line.startswith(name))
 
+    def cpu_seconds(self, container: str) -> float:
+        """Of all processes in it so far, and of those that have ended."""
+        source = (
+            "import glob, os\n"
+            "stats = [open(file).read().rpartition(')')[2].split() for file in glob.glob('/proc/[0-9]*/stat')]\n"
+            "print(sum(int(field) for stat in stats for field in stat[11:15]) / os.sysconf('SC_CLK_TCK'))"
+        )
+        return float(self.run_python(container, source))
+
     def token(self, realm: str, client: str, user: str, password: str) -> str:
         form = {"grant_type": "password", "client_id": client, "username": user, "password": password}
         answer = httpx.post(f"{self.keycloak}/realms/{realm}/protocol/openid-connect/token", data=form, timeout=30)
@@ -94,11 +103,11 @@ class ProductionStack:
     def as_user(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token('ImageProcessor', 'api-gateway-client', 'user', 'password')}"}
 
-    def upload(self, headers: dict[str, str], pictures: list[bytes]) -> list[str]:
+    def upload(self, headers: dict[str, str], pictures: list[bytes], **form: str) -> list[str]:
         """→ the images' ids. Four at a time, so that the workers have several to choose from."""
 
         def one(picture: bytes) -> str:
-            answer = self.http.post("/api/v1/upload", headers=headers, files={"image": ("a.jpg", picture)})
+            answer = self.http.post("/api/v1/upload", headers=headers, files={"image": ("a.jpg", picture)}, data=form)
             assert answer.status_code == 202, answer.text
             return str(answer.json()["id"])
 

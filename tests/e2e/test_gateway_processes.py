@@ -42,7 +42,7 @@ class Two(Stack):
 
     def start_gateway(self) -> None:
         super().start_gateway()
-        wait_until(lambda: len(self.started()) >= 2, "both processes to serve")
+        wait_until(lambda: len(self.started()) >= 2, "both processes to serve", 60)
 
     @property
     def parent(self) -> Process:
