@@ -8,7 +8,8 @@ from common.adapters.keycloak.keys import EC_ALGORITHMS, MAX_RSA_BITS, MIN_RSA_B
 from common.adapters.keycloak.remote import MAX_JWKS_BYTES
 from common.adapters.keycloak.tokens import LEEWAY_SECONDS, MAX_KNOWN_TOKENS, MAX_TOKEN_CHARACTERS
 from common.adapters.rabbitmq.topology import DEAD_TURN
-from common.adapters.redis.accounts import CHANNEL, KEYS
+from common.adapters.redis.accounts import KEYS
+from common.adapters.redis.notifier import CHANNEL
 from common.administration import Administration
 from common.ports import LINK_SECONDS
 from common.settings import Settings
