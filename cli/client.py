@@ -16,10 +16,10 @@ WAIT_SECONDS = 120.0
 TOKEN_ENDPOINT = "/protocol/openid-connect/token"  # noqa: S105 - a path
 
 
-async def issuer_of(gateway_url: str) -> str:
+async def issuer_of(settings: Settings, gateway_url: str) -> str:
     """Where the tokens come from that this gateway takes, as its own description says. Raises RequestFailed."""
     try:
-        async with httpx.AsyncClient(timeout=30, mounts=DIRECT) as http:
+        async with httpx.AsyncClient(timeout=30, mounts=DIRECT, verify=trusting_also(settings.tls_ca_file)) as http:
             answer = await http.get(f"{gateway_url}/openapi.json")
         flows = _ok(answer).json()["components"]["securitySchemes"]["realm"]["flows"]
         return str(flows["password"]["tokenUrl"]).removesuffix(TOKEN_ENDPOINT)
@@ -42,10 +42,11 @@ async def fetch_token(settings: Settings, user: str, password: str, issuer: str)
     return str(answer.json()["access_token"])
 
 
-async def push_all(gateway_url: str, token: str, pictures: list[Path], out: Path) -> bool:
+async def push_all(settings: Settings, gateway_url: str, token: str, pictures: list[Path], out: Path) -> bool:
     """Prints a line a picture. → whether all went well."""
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=gateway_url, headers=headers, timeout=60, mounts=DIRECT) as http:
+    trust = trusting_also(settings.tls_ca_file)
+    async with httpx.AsyncClient(base_url=gateway_url, headers=headers, timeout=60, mounts=DIRECT, verify=trust) as http:
         ended = [await _push_and_say(http, picture, out) for picture in pictures]
     return all(ended)
 

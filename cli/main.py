@@ -200,8 +200,8 @@ def push(
     settings = load()
 
     async def session() -> bool:
-        token = await fetch_token(settings, user, password, await issuer_of(url.rstrip("/")))
-        return await push_all(url, token, pictures, out)
+        token = await fetch_token(settings, user, password, await issuer_of(settings, url.rstrip("/")))
+        return await push_all(settings, url, token, pictures, out)
 
     if not asyncio.run(session()):
         raise typer.Exit(1)

@@ -75,7 +75,7 @@ async def _push(settings: Settings, pictures: list[Path], out: Path, stop: async
     url = f"http://localhost:{settings.gateway_port}"
 
     async def session() -> bool:
-        return await push_all(url, await fetch_token(settings, "user", "password", settings.issuer), pictures, out)
+        return await push_all(settings, url, await fetch_token(settings, "user", "password", settings.issuer), pictures, out)
 
     pushing, stopping = asyncio.create_task(session()), asyncio.create_task(stop.wait())
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 import time
 from http.client import HTTPException
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import BaseHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 REALM_FILE = Path(__file__).resolve().parent / "ImageProcessor-realm.json"
 JSON = dict[str, Any]
@@ -31,7 +32,8 @@ class SetupError(Exception):
 class Keycloak:
     """The admin REST API, as far as it is needed here. Paths are relative to the realm's; a 404 reads as None."""
 
-    def __init__(self, url: str, admin: str, password: str, realm: str) -> None:
+    def __init__(self, url: str, admin: str, password: str, realm: str, ca_file: str) -> None:
+        """`ca_file`: of CAs that are believed beside the system's; may be empty."""
         address = urlsplit(url)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise SetupError(f"KEYCLOAK_URL: {url!r} is no address like http://localhost:8080")
@@ -41,7 +43,10 @@ class Keycloak:
         self._admin, self._password = admin, password
         self._token, self._token_until = "", 0.0
         on_loopback = address.hostname == "localhost" or address.hostname.startswith("127.") or address.hostname == "::1"
-        self._opener: OpenerDirector = build_opener(ProxyHandler({})) if on_loopback else build_opener()
+        handlers: list[BaseHandler] = [ProxyHandler({})] if on_loopback else []
+        if ca_file:
+            handlers.append(HTTPSHandler(context=_trusting(ca_file)))
+        self._opener: OpenerDirector = build_opener(*handlers)
 
     def get(self, path: str) -> Any:
         return self._send("GET", self.realm_path + path)
@@ -104,6 +109,17 @@ class Keycloak:
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise SetupError(f"{self.url} does not answer ({reason}): is Keycloak up, and KEYCLOAK_URL right?") from error
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except ssl.SSLError:
+        raise SetupError(f"TLS_CA_FILE: {ca_file} is no PEM file of certificates") from None
+    except OSError as error:
+        raise SetupError(f"TLS_CA_FILE: cannot read {ca_file}: {error.strerror}") from None
+    return context
 
 
 def _decoded(body: bytes) -> Any:
@@ -274,7 +290,11 @@ def main(arguments: list[str]) -> int:
             environment["KEYCLOAK_REALM"], environment["GATEWAY_PUBLIC_URL"], demo_users="--without-demo-users" not in arguments
         )
         keycloak = Keycloak(
-            environment["KEYCLOAK_URL"], environment["KEYCLOAK_ADMIN"], environment["KEYCLOAK_ADMIN_PASSWORD"], realm["realm"]
+            environment["KEYCLOAK_URL"],
+            environment["KEYCLOAK_ADMIN"],
+            environment["KEYCLOAK_ADMIN_PASSWORD"],
+            realm["realm"],
+            environment.get("TLS_CA_FILE", ""),
         )
         run = Apply(keycloak)
         run.realm(realm)

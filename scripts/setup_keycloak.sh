@@ -17,6 +17,7 @@ know of; with nothing to repair it changes nothing.
   KEYCLOAK_ADMIN_PASSWORD   their password                      admin
   KEYCLOAK_ADMIN_PASSWORD_FILE   or the file that holds it
   KEYCLOAK_REALM            another name for the realm          ImageProcessor
+  TLS_CA_FILE               CAs of its certificate, beside the system's
   GATEWAY_PUBLIC_URL        one more address that browsers see the gateway at, for redirects and CORS
 
 --without-demo-users leaves out user, other and admin-user, whose password is known to everybody.

@@ -28,6 +28,7 @@ from tests.e2e.stack import PROGRAM, Stack
 from tests.pictures import photo_jpeg
 from tests.tls_servers import TlsServers, running_tls_servers
 
+SETUP_KEYCLOAK = str(Path(__file__).parents[2] / "scripts" / "setup_keycloak.sh")
 # An address of each by the settings' names, and whom to believe.
 Use = Callable[[dict[str, str], Path | None], Awaitable[None]]
 
@@ -225,6 +226,19 @@ async def test_tokens_are_fetched_over_tls(servers: TlsServers, at: Callable[[st
     assert "certificate verify failed" in said
 
 
+async def test_the_realm_is_set_up_over_tls(servers: TlsServers, at: Callable[[str], dict[str, str]]) -> None:
+    # A wrong administrator is told so by Keycloak itself, and nothing is changed.
+    address = {"KEYCLOAK_URL": at("localhost")["KEYCLOAK_URL"], "KEYCLOAK_ADMIN_PASSWORD": "wrong"}
+
+    for ca_file, words in (
+        (servers.ca_file, "does not accept admin as an administrator"),
+        (servers.other_ca_file, "certificate verify failed"),
+        (servers.folder / "none.pem", "TLS_CA_FILE: cannot read"),
+    ):
+        status, said = await run(address | {"TLS_CA_FILE": str(ca_file)}, program=SETUP_KEYCLOAK)
+        assert (status, words in said, said.count("\n")) == (1, True, 1), said
+
+
 async def test_accounts_are_made_over_tls_and_used(
     servers: TlsServers, at: Callable[[str], dict[str, str]], settings: Settings
 ) -> None:
@@ -262,11 +276,11 @@ async def test_accounts_are_made_over_tls_and_used(
     assert (status, {each["level"] for each in findings(said).values()}) == (0, {"ok"}), said
 
 
-async def run(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
+async def run(environment: dict[str, str], *arguments: str, program: str = PROGRAM) -> tuple[int, str]:
     """→ the exit status, and all that was said."""
     ended = await asyncio.to_thread(
         subprocess.run,
-        [PROGRAM, *arguments],
+        [program, *arguments],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
