@@ -1,9 +1,12 @@
 """`image-processor accounts`: with what it makes the programs do all that they do, and nothing that they need not."""
 
+import asyncio
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import aio_pika
 import asyncpg
@@ -12,10 +15,12 @@ from minio.error import S3Error
 from redis.exceptions import NoPermissionError, ResponseError
 
 from common.adapters.rabbitmq import RabbitMqQueue
+from common.adapters.sql import SqlImageStore, SqlUpkeep
 from common.errors import Unavailable
 from common.settings import Settings
 from tests.accounts import Installation, installation
 from tests.conftest import require_url
+from tests.databases import opened
 from tests.e2e.stack import Stack
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
@@ -264,6 +269,33 @@ def test_one_account_after_another_and_the_old_one_is_dropped(fresh: Installatio
     # then
     assert fresh.findings(second) == {}
     assert set(fresh.findings(fresh.programs)) == {"database", "clock", "backlog", "cache", "queue", "object store"}
+
+
+def test_a_right_that_was_lost_is_an_outage_and_comes_back(fresh: Installation) -> None:
+    # given
+    assert fresh.run(fresh.administrator, "accounts")[0] == 0
+    assert fresh.run(fresh.owner, "migrate")[0] == 0
+    fresh.sql(fresh.owner, f"REVOKE ALL ON images, turns FROM {fresh.name}_app")
+
+    async def refused(use: Callable[[SqlImageStore], Awaitable[object]]) -> str:
+        async with opened(fresh.programs["POSTGRES_URL"]) as store:
+            with pytest.raises(Unavailable) as refused:
+                await use(store)
+        return refused.value.reason
+
+    # when, then: no picture fails for it
+    for use in (
+        lambda store: store.get(uuid4()),
+        lambda store: store.take_due(1, timedelta(seconds=1)),
+        lambda store: SqlUpkeep(store).take_turn("sweep", timedelta(days=1)),
+    ):
+        assert "permission denied for table" in asyncio.run(refused(use))
+    advice = fresh.findings(fresh.programs)["backlog"]["advice"]
+    assert "image-processor accounts" in advice
+
+    # and it is mended by what the doctor says
+    assert fresh.run(fresh.administrator, "accounts")[0] == 0
+    assert fresh.findings(fresh.programs) == {}
 
 
 def test_with_an_account_that_may_not_declare(fresh: Installation) -> None:
