@@ -42,6 +42,18 @@ def require_url(name: str, url: str, default_port: int) -> None:
     require(name, parts.hostname or "localhost", parts.port or default_port)
 
 
+def require_services(settings: Settings) -> None:
+    """All of them."""
+    for name, url, port in (
+        ("PostgreSQL", settings.postgres_url.get_secret_value(), 5432),
+        ("RabbitMQ", settings.rabbitmq_url.get_secret_value(), 5672),
+        ("Redis", settings.redis_url.get_secret_value(), 6379),
+        ("MinIO", settings.minio_endpoint, 9000),
+        ("Keycloak", settings.keycloak_url, 8080),
+    ):
+        require_url(name, url, port)
+
+
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     return load()

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from common.settings import Settings
-from tests.conftest import require_url
+from tests.conftest import require_services
 from tests.e2e.stack import PROGRAM, Stack
 
 
@@ -52,14 +52,7 @@ def own_services(settings: Settings) -> Iterator[dict[str, str]]:
     """→ where a database and a vhost are that nobody else uses, and the cache's last database."""
     postgres, rabbitmq = settings.postgres_url.get_secret_value(), settings.rabbitmq_url.get_secret_value()
     redis = settings.redis_url.get_secret_value()
-    for name, url, port in (
-        ("PostgreSQL", postgres, 5432),
-        ("RabbitMQ", rabbitmq, 5672),
-        ("Redis", redis, 6379),
-        ("MinIO", settings.minio_endpoint, 9000),
-        ("Keycloak", settings.keycloak_url, 8080),
-    ):
-        require_url(name, url, port)
+    require_services(settings)
     name = f"e2e_{uuid4().hex[:12]}"
     environment = {
         "POSTGRES_URL": urlunsplit(urlsplit(postgres)._replace(path=f"/{name}")),

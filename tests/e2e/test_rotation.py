@@ -16,7 +16,7 @@ import pytest
 
 from common.settings import Settings
 from tests.accounts import Installation, installation
-from tests.conftest import require_url
+from tests.conftest import require_services
 from tests.e2e.stack import Process, Stack, free_port
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
@@ -109,14 +109,8 @@ class Program:
 
 
 @pytest.fixture
-def installed(settings: Settings, keycloak_url: str) -> Iterator[Installation]:
-    for name, url, port in (
-        ("PostgreSQL", settings.postgres_url.get_secret_value(), 5432),
-        ("RabbitMQ", settings.rabbitmq_url.get_secret_value(), 5672),
-        ("Redis", settings.redis_url.get_secret_value(), 6379),
-        ("MinIO", settings.minio_endpoint, 9000),
-    ):
-        require_url(name, url, port)
+def installed(settings: Settings) -> Iterator[Installation]:
+    require_services(settings)
     with installation(settings) as made:
         yield made
 

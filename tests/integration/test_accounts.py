@@ -19,7 +19,7 @@ from common.adapters.sql import SqlImageStore, SqlUpkeep
 from common.errors import Unavailable
 from common.settings import Settings
 from tests.accounts import Installation, installation
-from tests.conftest import require_url
+from tests.conftest import require_services
 from tests.databases import opened
 from tests.e2e.stack import Stack
 from tests.pictures import photo_jpeg
@@ -28,16 +28,6 @@ from tests.polling import wait_until
 _WHOLE = photo_jpeg(900, 600)
 # Its header is right.
 CORRUPT = _WHOLE[: len(_WHOLE) // 2] + _WHOLE[-2:]
-
-
-def require_services(settings: Settings) -> None:
-    for name, url, port in (
-        ("PostgreSQL", settings.postgres_url.get_secret_value(), 5432),
-        ("RabbitMQ", settings.rabbitmq_url.get_secret_value(), 5672),
-        ("Redis", settings.redis_url.get_secret_value(), 6379),
-        ("MinIO", settings.minio_endpoint, 9000),
-    ):
-        require_url(name, url, port)
 
 
 @pytest.fixture(scope="module")
