@@ -44,7 +44,9 @@ def watched(stack: Stack) -> Iterator[Process]:
     broker = urlsplit(stack.environment["RABBITMQ_URL"])
     address = f"http://{broker.username}:{broker.password}@{broker.hostname}:{MANAGEMENT_PORT}{broker.path}"
     program = str(ROOT / "scripts" / "queue_length")
-    watching = Process(["--watch"], os.environ | {"RABBITMQ_MANAGEMENT_URL": address}, stack.folder / "length.txt", [program])
+    watching = Process(
+        ["--watch", "--value=20"], os.environ | {"RABBITMQ_MANAGEMENT_URL": address}, stack.folder / "length.txt", [program]
+    )
     try:
         yield watching
     finally:

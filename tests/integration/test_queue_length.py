@@ -61,7 +61,7 @@ async def test_it_follows_the_backlog(broker: Broker) -> None:
         """Length, ready, unacked, replicas."""
 
         async def ask() -> bool:
-            code, out, err = await said(where)
+            code, out, err = await said(where, "--value=20")
             line = LINE.fullmatch(out)
             assert line, (code, out, err)
             seen.append(tuple(int(number) for number in line.groups()))
@@ -119,8 +119,9 @@ async def test_it_asks_for_one_worker_a_so_many_messages(broker: Broker) -> None
     await eventually(is_counted, "the messages to be counted")
 
     # then
-    assert await replicas() == ("241", "10")
-    assert await replicas("--max", "30") == ("241", "13")
+    assert await replicas("--value", "20") == ("241", "10")
+    assert await replicas("--value", "20", "--max", "30") == ("241", "13")
+    assert await replicas("--value", "2") == ("241", "10")
     assert await replicas("--value", "100") == ("241", "3")
     assert await replicas("--value", "500", "--min", "2") == ("241", "2")
     assert await replicas("--queues", "^images.dead$") == ("0", "1")
@@ -159,7 +160,14 @@ async def test_who_watches_waits_for_the_broker_to_come_back() -> None:
     port = free_port()
     environment = os.environ | {"RABBITMQ_MANAGEMENT_URL": f"http://127.0.0.1:{port}/"}
     watching = await asyncio.create_subprocess_exec(
-        sys.executable, PROGRAM, "--watch", "--every=0.1", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        sys.executable,
+        PROGRAM,
+        "--watch",
+        "--every=0.1",
+        "--value=20",
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         assert watching.stdout
