@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from common.settings import Settings
+from tests.e2e.conftest import migrate, own_services
 from tests.e2e.stack import Stack
 from tests.pictures import photo_jpeg
 
@@ -22,16 +23,19 @@ def volume(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stack(migrated_environment: dict[str, str], settings: Settings, tmp_path: Path, volume: Path) -> Iterator[Stack]:
+def stack(settings: Settings, tmp_path: Path, volume: Path) -> Iterator[Stack]:
+    """Services of its own: workers with another store would take its pictures."""
     # An object store that cannot be reached: nothing may ask for it.
     local = {"STORAGE_TYPE": "local", "STORAGE_PATH": str(volume / "blobs"), "MINIO_ENDPOINT": "127.0.0.1:9"}
     folder = tmp_path / "programs"
     folder.mkdir()
-    stack = Stack(folder, migrated_environment | local, settings.issuer)
-    try:
-        yield stack
-    finally:
-        stack.close()
+    with own_services(settings) as addresses:
+        migrate(addresses)
+        stack = Stack(folder, addresses | local, settings.issuer)
+        try:
+            yield stack
+        finally:
+            stack.close()
 
 
 def files_in(volume: Path, bucket: str) -> list[Path]:
