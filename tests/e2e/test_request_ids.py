@@ -59,9 +59,10 @@ def test_from_the_request_through_the_dispatcher_and_the_worker(split: Stack) ->
 
     assert {line.get("request_id") for line in good} == {"life-of-a-cat"}
     assert {line.get("request_id") for line in bad} == {"life-of-a-wreck"}
-    accepted = ["publish left to the dispatcher", "upload accepted", "request", "image dispatched"]
-    assert [line["event"] for line in good] == [*accepted, "image completed"]
-    assert [line["event"] for line in bad] == [*accepted, "image failed"]
+    # and nobody who had it is missing
+    everybody = {"publish left to the dispatcher", "upload accepted", "request", "image dispatched"}
+    assert {line["event"] for line in good} >= everybody | {"image completed"}
+    assert {line["event"] for line in bad} >= everybody | {"image failed"}
 
 
 def test_a_worker_has_no_line_about_a_picture_without_one(split: Stack) -> None:

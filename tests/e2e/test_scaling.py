@@ -15,6 +15,7 @@ from minio import Minio
 from common.ports import Bucket
 from common.settings import Settings
 from tests.broker import MANAGEMENT_PORT
+from tests.e2e.conftest import migrate, own_services
 from tests.e2e.stack import Process, Stack
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
@@ -28,14 +29,16 @@ ORDER = {"uploaded": 0, "queued": 1, "processing": 2, "completed": 3, "failed": 
 
 
 @pytest.fixture
-def stack(migrated_environment: dict[str, str], settings: Settings, tmp_path: Path) -> Iterator[Stack]:
-    """Without workers yet."""
-    stack = Stack(tmp_path, migrated_environment | {"WORKER_PROCESSES": "1"}, settings.issuer)
-    try:
-        stack.start_gateway()
-        yield stack
-    finally:
-        stack.close()
+def stack(settings: Settings, tmp_path: Path) -> Iterator[Stack]:
+    """Without workers yet, on services of its own, which have none of other tests' either."""
+    with own_services(settings) as addresses:
+        migrate(addresses)
+        stack = Stack(tmp_path, addresses | {"WORKER_PROCESSES": "1"}, settings.issuer)
+        try:
+            stack.start_gateway()
+            yield stack
+        finally:
+            stack.close()
 
 
 @pytest.fixture
