@@ -8,6 +8,7 @@ exemplars nor `_created` series, and nothing of Python's garbage collector: the 
 import os
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import PLATFORM_COLLECTOR, REGISTRY, CollectorRegistry, ProcessCollector, values
@@ -57,12 +58,15 @@ class Roll:
         (self._folder / f"{os.getpid()}.parent").touch()
 
     def enter(self, pid: int) -> None:
-        (self._folder / f"{pid}.child").touch()
+        """Raises nothing, nor does the next one: a folder that cannot be written to is no reason to start or end a process."""
+        with suppress(OSError):
+            (self._folder / f"{pid}.child").touch()
 
     def strike(self, pid: int, place: int) -> None:
         """It has ended, and what it did at this moment with it."""
-        (self._folder / f"{pid}.child").unlink(missing_ok=True)
-        mark_process_dead(place, str(self._folder))  # type: ignore[no-untyped-call]  # the library's
+        with suppress(OSError):
+            (self._folder / f"{pid}.child").unlink(missing_ok=True)
+            mark_process_dead(place, str(self._folder))  # type: ignore[no-untyped-call]  # the library's
 
     def parent(self) -> int:
         """This very process where nobody keeps the roll, because the variable was set by hand."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from structlog.testing import capture_logs
 from bench import processes
 from cli import supervisor
 from common.settings import Settings, load
-from common.shared_metrics import RESERVED_BYTES
+from common.shared_metrics import RESERVED_BYTES, Roll
 from tests.e2e.conftest import own_services
 from tests.e2e.stack import PROGRAM, Process, Stack, free_port
 from tests.pictures import photo_jpeg
@@ -284,6 +285,38 @@ def test_what_all_of_them_have_against_it_is_said_once(settings: Settings, tmp_p
     assert database[0] == 1
     assert database[1].startswith("image-processor: The database is not migrated")
     assert [text.count("\n") for _, text in (port, number, database)] == [1, 1, 1]
+
+
+def test_what_a_follower_alone_has_against_it_ends_nobody_else(
+    migrated_environment: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    # given two that serve, with a file that has been changed since so that none could start
+    stack = Two(tmp_path, migrated_environment, settings.issuer)
+    try:
+        stack.start_gateway()
+        (tmp_path / "config.yaml").write_text("no_such_setting: 1\n")
+
+        # when one is killed
+        os.kill(min(stack.children()), signal.SIGKILL)
+        wait_until(lambda: "there is no such setting" in stack.log(), "its follower to say why it cannot start")
+
+        # then the other serves on, and the follower comes once it can
+        assert stack.http.get("/health").status_code == 200
+        (tmp_path / "config.yaml").unlink()
+        wait_until(lambda: len(stack.started()) == 3, "the follower to serve")
+        assert stack.parent.is_running()
+    finally:
+        stack.close()
+
+
+def test_a_folder_that_cannot_be_written_to_starts_and_ends_no_process(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+
+    roll = Roll(folder)
+    roll.enter(1)
+    roll.strike(1, 0)
+
+    assert roll.children() == []
 
 
 async def test_it_takes_longer_and_longer_pauses_over_one_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
