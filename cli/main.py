@@ -16,7 +16,7 @@ from cli.installation import DATA, settings_for
 from cli.scratch import scratch_folder
 from common.settings import Settings, load
 from common.telemetry import configure_logging
-from common.tracing import exporting
+from common.tracing import exporting, propagate_w3c_alone
 
 app = typer.Typer(
     name="image-processor",
@@ -29,6 +29,7 @@ app.add_typer(dead.app, name="dead")
 
 
 def main() -> None:
+    propagate_w3c_alone()
     try:
         app()
     except FORESEEN as error:

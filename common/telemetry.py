@@ -198,7 +198,7 @@ QUIETENED = {
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,
-    "opentelemetry": logging.ERROR,
+    "opentelemetry": logging.WARNING,
     "PIL": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "urllib3": logging.ERROR,

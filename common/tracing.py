@@ -19,6 +19,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from common.errors import WrongConfiguration
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
@@ -27,7 +29,18 @@ NAME = "image_processor"
 FLUSH_SECONDS = 3
 Kind = Literal["internal", "server", "producer", "consumer"]
 Attribute = str | int | float | bool
-__all__ = ["NO_SPAN", "Span", "exporting", "ids", "mark_failed", "record", "recording", "span", "traceparent"]
+__all__ = [
+    "NO_SPAN",
+    "Span",
+    "exporting",
+    "ids",
+    "mark_failed",
+    "propagate_w3c_alone",
+    "record",
+    "recording",
+    "span",
+    "traceparent",
+]
 
 _KINDS = {
     "internal": SpanKind.INTERNAL,
@@ -41,10 +54,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _tracer: Tracer | None = None
 
 
+def propagate_w3c_alone() -> None:
+    """FastAPI loads whatever propagators OTEL_PROPAGATORS names, traces or not, and would not start where one is not installed.
+    For before that; the processes that this one starts have it as well."""
+    os.environ["OTEL_PROPAGATORS"] = "tracecontext"
+
+
 @contextmanager
 def exporting(endpoint: str | None, program: str) -> Iterator[None]:
     """While it is open, spans go to the collector at `endpoint` (OTLP over HTTP, in batches, from a thread of its own); None: there
-    are none. The SDK's own variables hold: OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER and so on."""
+    are none. The SDK's own variables hold: OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER and so on.
+    Raises WrongConfiguration where it refuses one of them."""
     if endpoint is None:
         yield
         return
@@ -54,9 +74,12 @@ def exporting(endpoint: str | None, program: str) -> Iterator[None]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     named = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: f"image-processor-{program}"}
-    resource = Resource.create({**named, SERVICE_VERSION: version("image-processor")})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=FLUSH_SECONDS)))
+    try:
+        resource = Resource.create({**named, SERVICE_VERSION: version("image-processor")})
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=FLUSH_SECONDS)))
+    except ValueError as error:
+        raise WrongConfiguration("OTEL_…", f"one of these variables is refused by OpenTelemetry's SDK: {error}") from None
     try:
         with recording(provider):
             yield
@@ -79,11 +102,23 @@ def recording(provider: "TracerProvider") -> Iterator[None]:
 
 
 def span(name: str, kind: Kind = "internal", parent: str | None = None, **attributes: Attribute) -> AbstractContextManager[Span]:
-    """What happens while it is open; an error that ends it is in it. `parent`: a `traceparent`; without one the span that is open
-    already, or else it begins a trace."""
-    if _tracer is None:
-        return NO_SPAN
-    return _tracer.start_as_current_span(name, _continued(parent), _KINDS[kind], attributes)
+    """What happens while it is open; of an error that ends it, it has the type. `parent`: a `traceparent`; without one the span
+    that is open already, or else it begins a trace."""
+    return NO_SPAN if _tracer is None else _opened(_tracer, name, kind, parent, attributes)
+
+
+@contextmanager
+def _opened(tracer: Tracer, name: str, kind: Kind, parent: str | None, attributes: dict[str, Attribute]) -> Iterator[Span]:
+    # The SDK would record an exception's text and traceback, where a database puts whole rows.
+    with tracer.start_as_current_span(
+        name, _continued(parent), _KINDS[kind], attributes, record_exception=False, set_status_on_exception=False
+    ) as opened:
+        try:
+            yield opened
+        except BaseException as error:
+            opened.set_attribute("error.type", type(error).__name__)
+            opened.set_status(StatusCode.ERROR)
+            raise
 
 
 def record(name: str, since: datetime, until: datetime, parent: str | None = None, **attributes: Attribute) -> None:
@@ -122,5 +157,6 @@ def _continued(parent: str | None) -> Context | None:
 
 
 def _nanoseconds(time: datetime) -> int:
-    since = time - _EPOCH
+    """What anybody wrote into a message may be before 1970, which the format does not have."""
+    since = max(time, _EPOCH) - _EPOCH
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000

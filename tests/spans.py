@@ -45,9 +45,9 @@ def tree(spans: Iterable[Seen]) -> Tree:
 
 class Recorder:
     def __init__(self) -> None:
-        self._exporter = InMemorySpanExporter()
+        self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     def spans(self) -> list[Seen]:
         """Those that have ended."""
@@ -60,7 +60,7 @@ class Recorder:
                 since=span.start_time or 0,
                 until=span.end_time or 0,
             )
-            for span in self._exporter.get_finished_spans()
+            for span in self.exporter.get_finished_spans()
         ]
 
     def of(self, name: str) -> list[Seen]:

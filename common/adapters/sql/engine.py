@@ -50,7 +50,12 @@ def _postgres(url: str, pool_size: int, ca_file: Path | None) -> AsyncEngine:
         return await asyncpg.connect(url, **trust)
 
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, isolation_level="AUTOCOMMIT", pool_size=pool_size, max_overflow=0
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+        hide_parameters=True,
     )
 
     @event.listens_for(engine.sync_engine, "checkout")
@@ -91,6 +96,7 @@ def _sqlite(path: str, pool_size: int, time_limit_seconds: float) -> AsyncEngine
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,
     )
 
     @event.listens_for(engine.sync_engine, "do_connect")
