@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 PREFIX = "image-processor-"
 LOCK = "lock"
@@ -16,15 +17,25 @@ def scratch_folder() -> Iterator[Path]:
     """Python's temporary files go there while it is open. A lock on a file in it tells the living from the dead."""
     parent = Path(tempfile.gettempdir())
     _remove_dead(parent)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder, lock = _locked_folder(parent)
+    with lock:
         before, tempfile.tempdir = tempfile.tempdir, str(folder)
         try:
             yield folder
         finally:
             tempfile.tempdir = before
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, TextIO]:
+    """One that another start took for a dead one's, before it was locked, is gone: then there is another."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        lock = (folder / LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / LOCK).exists():
+            return folder, lock
+        lock.close()
 
 
 def _remove_dead(parent: Path) -> None:

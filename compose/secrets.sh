@@ -29,7 +29,9 @@ random() { head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 
 make() {
     # Made by a version whose programs owned the database: that password is the owner's, and the programs get another.
-    if [ -s /for/app/postgres_url ] && [ -s /secrets/app_database_password ] && [ ! -s /secrets/owner_database_password ]; then
+    # It handed out nothing for `migrate`: else the owner's is missing because somebody wants another.
+    if [ -s /for/app/postgres_url ] && [ ! -e /for/migrate/postgres_url ] &&
+        [ -s /secrets/app_database_password ] && [ ! -s /secrets/owner_database_password ]; then
         mv /secrets/app_database_password /secrets/owner_database_password
     fi
     for name in $NAMES; do

@@ -1,9 +1,12 @@
 """Temporary files end with their process, or with the next one's start."""
 
+import fcntl
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -43,3 +46,21 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(
         assert not dead.exists()
         assert first.exists()
         assert second.exists()
+
+
+def test_a_folder_that_another_start_took_for_a_dead_ones_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given another start that comes between the making of the lock and the locking
+    lock, removed = fcntl.flock, list[Path]()
+
+    def late(file: TextIO, how: int) -> None:
+        if not removed:
+            removed.append(Path(file.name).parent)
+            shutil.rmtree(removed[0])
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+
+    # then
+    with scratch_folder() as folder:
+        assert folder not in removed
+        assert (folder / "lock").exists()
