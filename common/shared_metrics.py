@@ -7,7 +7,7 @@ exemplars nor `_created` series, and nothing of Python's garbage collector: the 
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,11 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # By the library's names of the files. More than all series of a gateway take.
 RESERVED_BYTES = {"counter": 1 << 20, "histogram": 1 << 20, "gauge_max": 1 << 16, "gauge_livesum": 1 << 16}
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_MERGED: dict[str, Callable[[list[float]], float]] = {
+    "process_start_time_seconds": min,
+    "process_open_fds": max,
+    "process_max_fds": min,
+}
 # How often to look again where a process ended while all were looked at.
 _LOOKS = 5
 
@@ -77,8 +82,9 @@ class Roll:
 
 
 class _Processes(Collector):
-    """What the library tells of one process (`process_…`), as sums over all of them; the time of the start is the parent's. In
-    CPU time is that of processes that ended. Nothing elsewhere than on Linux."""
+    """What the library tells of one process (`process_…`), as sums over all of them; but the time of the start is the parent's, and
+    of files the process with the most says how many it has and may have, as each has a limit of its own. In CPU time is that of
+    processes that ended. Nothing elsewhere than on Linux."""
 
     def __init__(self, folder: Path) -> None:
         self._roll = Roll(folder)
@@ -99,8 +105,7 @@ class _Processes(Collector):
             if name == "process_cpu_seconds":
                 yield CounterMetricFamily(name, family.documentation, sum(values_of[name]) + ended)
             else:
-                merged = min if name == "process_start_time_seconds" else sum
-                yield GaugeMetricFamily(name, family.documentation, merged(values_of[name]))
+                yield GaugeMetricFamily(name, family.documentation, _MERGED.get(name, sum)(values_of[name]))
 
 
 def _look(pid: int) -> dict[str, Metric]:

@@ -170,8 +170,10 @@ def test_memory_and_time_are_those_of_all_processes(two: Two) -> None:
 
     assert value(text, "process_resident_memory_bytes") == pytest.approx(processes.rss_bytes(two.parent.pid), rel=0.1)
     assert value(text, "process_cpu_seconds_total") == pytest.approx(processes.cpu_seconds(two.parent.pid), rel=0.1)
-    assert value(text, "process_max_fds") == 3 * max_fds(two.parent.pid)
-    assert value(text, "process_open_fds") >= 30
+    # Of files each process has a limit of its own: the one with the most is told of.
+    most = max(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (two.parent.pid, *two.children()))
+    assert value(text, "process_max_fds") == max_fds(two.parent.pid)
+    assert value(text, "process_open_fds") == pytest.approx(most, abs=10)
     alone = httpx.get(f"{two.url}/metrics", timeout=30).text
     assert value(alone, "process_start_time_seconds") == value(text, "process_start_time_seconds")
 

@@ -144,7 +144,8 @@ class PostgresAccounts:
 
 async def _attributes(connection: Any, role: str) -> Any:
     """None where there is no such role."""
-    query = "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls AS is_powerful FROM pg_roles WHERE rolname = $1"
+    powers = "rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication"
+    query = f"SELECT {powers} AS is_powerful FROM pg_roles WHERE rolname = $1"  # noqa: S608 - no name in it
     return await connection.fetchrow(query, role)
 
 
