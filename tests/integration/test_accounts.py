@@ -191,11 +191,22 @@ async def test_rabbitmq_refuses_the_programs_what_they_need_not(made: Installati
     await refused(lambda channel: channel.declare_exchange("other"), "ACCESS_REFUSED")
     await refused(lambda channel: channel.default_exchange.publish(aio_pika.Message(b""), "images.low"), "ACCESS_REFUSED")
     elsewhere = RabbitMqQueue(made.programs["RABBITMQ_URL"].rpartition("/")[0] + "/", 10)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as closed:
         await elsewhere.check()
+    assert closed.value.reason == f"NOT_ALLOWED - access to vhost '/' refused for user '{made.name}_app'"
     await elsewhere.close()
     keys = made.programs["MINIO_ACCESS_KEY"], made.programs["MINIO_SECRET_KEY"]
     assert made.ask_rabbitmq("GET", "overview", keys).status_code == 401
+
+
+def test_the_doctor_says_that_there_is_no_such_virtual_host(made: Installation) -> None:
+    nowhere = {"RABBITMQ_URL": made.rabbitmq._replace(path=f"/{made.name}-elsewhere").geturl()}
+
+    found = made.findings(made.programs | nowhere)["queue"]
+
+    assert found["detail"] == f"NOT_ALLOWED - vhost {made.name}-elsewhere not found"
+    assert found["advice"].startswith("Make the virtual host that RABBITMQ_URL names")
+    assert found["advice"].endswith("image-processor accounts")
 
 
 def test_the_monitoring_user_counts_and_reads_nothing(made: Installation) -> None:
