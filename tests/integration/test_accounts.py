@@ -22,7 +22,7 @@ from common.settings import Settings
 from tests.accounts import RABBITMQ_API_PORT, Installation, installation
 from tests.conftest import require_services
 from tests.databases import opened
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, free_port
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
 
@@ -139,6 +139,29 @@ def test_migrating_is_the_owners(fresh: Installation) -> None:
     assert said.startswith("image-processor: POSTGRES_URL: to migrate takes the owner's role: ")
     assert "permission denied" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda url: url.replace("owner-password", "wrong-secret"), "POSTGRES_URL: password authentication failed"),
+        (lambda url: url + "_elsewhere", '_elsewhere" does not exist'),
+        (lambda url: f"{url}?sslmode=verify-full", "rejected SSL upgrade"),
+    ],
+)
+def test_what_no_migration_gets_past_is_a_wrong_setting(made: Installation, change: Callable[[str], str], words: str) -> None:
+    status, said = made.run(made.owner | {"POSTGRES_URL": change(made.owner["POSTGRES_URL"])}, "migrate")
+
+    assert (status, words in said, said.count("\n")) == (2, True, 1), said
+    assert said.startswith("image-processor: POSTGRES_URL: ")
+    assert "owner-password" not in said
+    assert "wrong-secret" not in said
+
+
+def test_a_database_that_is_away_is_no_wrong_setting(made: Installation) -> None:
+    away = made.postgres._replace(netloc=f"nobody:secret@localhost:{free_port()}").geturl()
+
+    assert made.run(made.owner | {"POSTGRES_URL": away}, "migrate")[0] == 1
 
 
 @pytest.mark.parametrize(
