@@ -20,7 +20,9 @@ class Administration(BaseSettings):
     rabbitmq_admin_url: SecretStr | None = Field(
         None, description="the management API, by an administrator: https://USER:PASSWORD@HOST:15671"
     )
-    rabbitmq_monitoring_url: SecretStr | None = Field(None, description="the same by a user who is made to count messages only")
+    rabbitmq_monitoring_url: SecretStr | None = Field(
+        None, description="the same with the virtual host of RABBITMQ_URL, by a user who is made to count messages only"
+    )
     minio_admin_access_key: SecretStr | None = Field(None, description="MinIO's root user, or another administrator")
     minio_admin_secret_key: SecretStr | None = Field(None, description="their secret key")
 

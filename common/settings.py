@@ -281,6 +281,8 @@ def load_as(kind: type[T], **overrides: Any) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         variable = "_".join(str(part) for part in first["loc"]).upper() or "CONFIGURATION"
+        if first["type"].startswith("int_") and variable.endswith("_BYTES"):
+            raise WrongConfiguration(variable, "must be a whole number, as in 10485760") from None
         raise WrongConfiguration(variable, first["msg"].removeprefix("Value error, ")) from None
     except WrongConfiguration:
         raise

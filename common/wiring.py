@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from common.administration import Administration
+from common.errors import WrongConfiguration
 from common.ports import AccountKeys, Accounts, BlobStore, Ports
 from common.settings import Settings
 
@@ -129,13 +132,14 @@ def open_accounts(settings: Settings, administration: Administration) -> dict[st
     limit, ca_file = settings.service_timeout_seconds, settings.tls_ca_file
     found: dict[str, Accounts | str] = {}
 
-    if (admin := administration.postgres_admin_url) and (owner := administration.postgres_owner_url):
+    if admin := administration.postgres_admin_url:
         from common.adapters.sql.accounts import PostgresAccounts
 
+        owner = _other_half("POSTGRES_OWNER_URL", administration.postgres_owner_url, "POSTGRES_ADMIN_URL")
         urls = (admin.get_secret_value(), owner.get_secret_value(), settings.postgres_url.get_secret_value())
         found["PostgreSQL"] = PostgresAccounts(*urls, limit, ca_file)
     else:
-        found["PostgreSQL"] = "POSTGRES_OWNER_URL" if administration.postgres_admin_url else "POSTGRES_ADMIN_URL"
+        found["PostgreSQL"] = "POSTGRES_ADMIN_URL"
 
     if admin := administration.redis_admin_url:
         from common.adapters.redis.accounts import RedisAccounts
@@ -159,12 +163,21 @@ def open_accounts(settings: Settings, administration: Administration) -> dict[st
     else:
         found["RabbitMQ"] = "RABBITMQ_ADMIN_URL"
 
-    if (name := administration.minio_admin_access_key) and (secret := administration.minio_admin_secret_key):
+    if administration.minio_admin_access_key or administration.minio_admin_secret_key:
         from common.adapters.minio.accounts import MinioAccounts
 
+        name = _other_half("MINIO_ADMIN_ACCESS_KEY", administration.minio_admin_access_key, "MINIO_ADMIN_SECRET_KEY")
+        secret = _other_half("MINIO_ADMIN_SECRET_KEY", administration.minio_admin_secret_key, "MINIO_ADMIN_ACCESS_KEY")
         root = AccountKeys(name.get_secret_value(), secret.get_secret_value())
         app = AccountKeys(settings.minio_access_key.get_secret_value(), settings.minio_secret_key.get_secret_value())
         found["MinIO"] = MinioAccounts(settings.minio_endpoint, root, app, settings.minio_region, limit, ca_file)
     else:
-        found["MinIO"] = "MINIO_ADMIN_SECRET_KEY" if administration.minio_admin_access_key else "MINIO_ADMIN_ACCESS_KEY"
+        found["MinIO"] = "MINIO_ADMIN_ACCESS_KEY"
     return found
+
+
+def _other_half(variable: str, value: SecretStr | None, half: str) -> SecretStr:
+    """Who names an administrator wants the service's accounts made: to leave it as it is would look like success."""
+    if value is None:
+        raise WrongConfiguration(variable, f"is not set, and {half} is: it takes both")
+    return value

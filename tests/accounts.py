@@ -43,7 +43,7 @@ class Installation:
             "POSTGRES_OWNER_URL": self.owner["POSTGRES_URL"],
             "REDIS_ADMIN_URL": self.redis.geturl(),
             "RABBITMQ_ADMIN_URL": f"http://{self.rabbitmq.username}:{self.rabbitmq.password}@{self.rabbitmq.hostname}:{RABBITMQ_API_PORT}",
-            "RABBITMQ_MONITORING_URL": f"http://{self.name}_monitoring:monitoring@{self.rabbitmq.hostname}:{RABBITMQ_API_PORT}",
+            "RABBITMQ_MONITORING_URL": f"http://{self.name}_monitoring:monitoring@{self.rabbitmq.hostname}:{RABBITMQ_API_PORT}/{self.name}",
             "MINIO_ADMIN_ACCESS_KEY": settings.minio_access_key.get_secret_value(),
             "MINIO_ADMIN_SECRET_KEY": settings.minio_secret_key.get_secret_value(),
         }

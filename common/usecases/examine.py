@@ -76,6 +76,10 @@ RIGHTS_ADVICE = "Are this account's rights as they must be? See image-processor 
 # By what OpenSSL or the service says of it, which is in the reasons of every adapter.
 REASONS = {
     **dict.fromkeys(("permission denied", "AccessDenied", "ACCESS_REFUSED - access", "NoPermissionError"), RIGHTS_ADVICE),
+    **dict.fromkeys(
+        ("NOT_ALLOWED - vhost", "NOT_ALLOWED - access to vhost"),
+        "Make the virtual host that RABBITMQ_URL names, with rights in it for its user, or run: image-processor accounts",
+    ),
     "CERTIFICATE_VERIFY_FAILED": "Is its certificate by a CA in TLS_CA_FILE, and for the host name in the setting?",
     "WRONG_VERSION_NUMBER": "It answers, but not in TLS: is this its TLS port, and TLS turned on there?",
     "rejected SSL upgrade": "It answers, but has no TLS: is ssl turned on there?",

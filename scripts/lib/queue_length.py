@@ -53,7 +53,7 @@ class Management:
         folder, _, vhost = parts.path.rpartition("/")
         host = parts.netloc.rpartition("@")[2]
         query = f"page=1&use_regex=true&pagination=false&name={quote_plus(queues)}&page_size={PAGE}"
-        self._host = host
+        self._host, self._vhost = host, unquote(vhost) or "/"
         self._url = f"{parts.scheme}://{host}{folder}/api/queues/{vhost or '%2F'}?{query}"
         credentials = f"{unquote(parts.username or 'guest')}:{unquote(parts.password or 'guest')}"
         self._headers = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
@@ -69,7 +69,8 @@ class Management:
                 raise NotRead(f"more than {PAGE} queues match; the scaler refuses that")
             return Length(*(sum(queue.get(name, 0) for queue in found["items"]) for name in _FIELDS))
         except HTTPError as error:
-            hint = {401: " (user or password)", 404: " (no such virtual host)"}.get(error.code, "")
+            refused = f" (user, password, or no permission in the virtual host {self._vhost})"
+            hint = {401: refused, 404: " (no such virtual host)"}.get(error.code, "")
             raise NotRead(f"RabbitMQ's management at {self._host} answered {error.code}{hint}") from None
         except (URLError, HTTPException, OSError) as error:
             raise NotRead(f"RabbitMQ's management at {self._host} does not answer: {getattr(error, 'reason', error)}") from None

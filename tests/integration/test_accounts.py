@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aio_pika
@@ -18,10 +19,10 @@ from common.adapters.rabbitmq import RabbitMqQueue
 from common.adapters.sql import SqlImageStore, SqlUpkeep
 from common.errors import Unavailable
 from common.settings import Settings
-from tests.accounts import Installation, installation
+from tests.accounts import RABBITMQ_API_PORT, Installation, installation
 from tests.conftest import require_services
 from tests.databases import opened
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, free_port
 from tests.pictures import photo_jpeg
 from tests.polling import wait_until
 
@@ -141,6 +142,29 @@ def test_migrating_is_the_owners(fresh: Installation) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda url: url.replace("owner-password", "wrong-secret"), "POSTGRES_URL: password authentication failed"),
+        (lambda url: url + "_elsewhere", '_elsewhere" does not exist'),
+        (lambda url: f"{url}?sslmode=verify-full", "rejected SSL upgrade"),
+    ],
+)
+def test_what_no_migration_gets_past_is_a_wrong_setting(made: Installation, change: Callable[[str], str], words: str) -> None:
+    status, said = made.run(made.owner | {"POSTGRES_URL": change(made.owner["POSTGRES_URL"])}, "migrate")
+
+    assert (status, words in said, said.count("\n")) == (2, True, 1), said
+    assert said.startswith("image-processor: POSTGRES_URL: ")
+    assert "owner-password" not in said
+    assert "wrong-secret" not in said
+
+
+def test_a_database_that_is_away_is_no_wrong_setting(made: Installation) -> None:
+    away = made.postgres._replace(netloc=f"nobody:secret@localhost:{free_port()}").geturl()
+
+    assert made.run(made.owner | {"POSTGRES_URL": away}, "migrate")[0] == 1
+
+
+@pytest.mark.parametrize(
     "use",
     [
         lambda redis: redis.get("other:key"),
@@ -190,11 +214,22 @@ async def test_rabbitmq_refuses_the_programs_what_they_need_not(made: Installati
     await refused(lambda channel: channel.declare_exchange("other"), "ACCESS_REFUSED")
     await refused(lambda channel: channel.default_exchange.publish(aio_pika.Message(b""), "images.low"), "ACCESS_REFUSED")
     elsewhere = RabbitMqQueue(made.programs["RABBITMQ_URL"].rpartition("/")[0] + "/", 10)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as closed:
         await elsewhere.check()
+    assert closed.value.reason == f"NOT_ALLOWED - access to vhost '/' refused for user '{made.name}_app'"
     await elsewhere.close()
     keys = made.programs["MINIO_ACCESS_KEY"], made.programs["MINIO_SECRET_KEY"]
     assert made.ask_rabbitmq("GET", "overview", keys).status_code == 401
+
+
+def test_the_doctor_says_that_there_is_no_such_virtual_host(made: Installation) -> None:
+    nowhere = {"RABBITMQ_URL": made.rabbitmq._replace(path=f"/{made.name}-elsewhere").geturl()}
+
+    found = made.findings(made.programs | nowhere)["queue"]
+
+    assert found["detail"] == f"NOT_ALLOWED - vhost {made.name}-elsewhere not found"
+    assert found["advice"].startswith("Make the virtual host that RABBITMQ_URL names")
+    assert found["advice"].endswith("image-processor accounts")
 
 
 def test_the_monitoring_user_counts_and_reads_nothing(made: Installation) -> None:
@@ -336,6 +371,92 @@ def test_what_cannot_be_done_is_a_line(settings: Settings, administrator: dict[s
     assert (done, words in said) == (status, True), said
     assert "Traceback" not in said
     assert "first-password" not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "variable", "words"),
+    [
+        (
+            lambda one: {"RABBITMQ_MONITORING_URL": _monitoring(one, user=f"{one.name}_admin")},
+            None,
+            "the administrator;",
+        ),
+        (lambda one: {"RABBITMQ_MONITORING_URL": _monitoring(one, user=f"{one.name}_app")}, None, "the user of RABBITMQ_URL;"),
+        (lambda one: {"RABBITMQ_MONITORING_URL": _monitoring(one, scheme="amqp")}, None, "must be that of the management API"),
+        (lambda one: {"RABBITMQ_MONITORING_URL": f"http://localhost:15672/{one.name}"}, None, "names no user and password"),
+        (
+            lambda one: {"RABBITMQ_MONITORING_URL": _monitoring(one, path="")},
+            None,
+            "names the virtual host /, and RABBITMQ_URL acc",
+        ),
+        (lambda _: {"POSTGRES_OWNER_URL": ""}, "POSTGRES_OWNER_URL", "is not set"),
+        (lambda _: {"MINIO_ADMIN_SECRET_KEY": ""}, "MINIO_ADMIN_SECRET_KEY", "is not set"),
+        (lambda _: {"MINIO_ADMIN_ACCESS_KEY": ""}, "MINIO_ADMIN_ACCESS_KEY", "is not set"),
+        (lambda _: {"REDIS_URL": "redis://two%20words:password@localhost/0"}, "REDIS_URL", "spaces"),
+        (lambda _: {"REDIS_URL": "redis://two%07words:password@localhost/0"}, "REDIS_URL", "control characters"),
+        (lambda _: {"MINIO_ACCESS_KEY": "ab"}, "MINIO_ACCESS_KEY", "at least 3"),
+        (lambda _: {"MINIO_ACCESS_KEY": "app=1"}, "MINIO_ACCESS_KEY", "no ="),
+        (lambda _: {"MINIO_SECRET_KEY": "1234567"}, "MINIO_SECRET_KEY", "at least 8"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_service_is_touched(
+    settings: Settings, change: Callable[[Installation], dict[str, str]], variable: str | None, words: str
+) -> None:
+    require_services(settings)
+    with installation(settings) as one:
+        # given an administrator of RabbitMQ's of our own, who may be lost
+        admin = f"{one.name}_admin"
+        one.ask_rabbitmq("PUT", f"users/{admin}", json={"password": "admin", "tags": "administrator"})
+        url = {"RABBITMQ_ADMIN_URL": f"http://{admin}:admin@{one.rabbitmq.hostname}:{RABBITMQ_API_PORT}"}
+
+        status, said = one.run(one.administrator | url | change(one), "accounts")
+
+        assert (status, words in said, said.count("\n")) == (2, True, 1), said
+        assert said.startswith(f"image-processor: {variable or 'RABBITMQ_MONITORING_URL'}: ")
+        assert one.sql_as_administrator(f"SELECT count(*) FROM pg_roles WHERE rolname LIKE '{one.name}%'") == 0  # noqa: S608 - our own
+        assert one.ask_rabbitmq("GET", f"vhosts/{one.name}").status_code == 404
+        assert one.ask_rabbitmq("GET", "whoami", (admin, "admin")).json()["tags"] == ["administrator"]
+
+
+def _monitoring(one: Installation, **changed: str) -> str:
+    """The monitoring user's URL, but for that."""
+    parts = urlsplit(one.administrator["RABBITMQ_MONITORING_URL"])
+    user = changed.pop("user", parts.username)
+    return parts._replace(netloc=f"{user}:monitoring@{parts.netloc.rpartition('@')[2]}", **changed).geturl()
+
+
+@pytest.mark.parametrize(
+    ("given", "ours", "stricter", "words"),
+    [
+        (
+            {"REDIS_URL": "redis://any:password@localhost/0"},
+            "redis.accounts.RULES",
+            ("+nothing",),
+            "REDIS_URL: Redis refuses this user: ",
+        ),
+        ({"MINIO_ACCESS_KEY": "ab"}, "minio.accounts.LEAST_ACCESS_KEY", 1, "MINIO_ACCESS_KEY: MinIO refuses it: The access key is"),
+        ({"MINIO_SECRET_KEY": "1"}, "minio.accounts.LEAST_SECRET_KEY", 1, "MINIO_SECRET_KEY: MinIO refuses it: The secret key is"),
+    ],
+)
+def test_what_a_service_refuses_for_good_is_a_wrong_setting(
+    fresh: Installation, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], ours: str, stricter: object, words: str
+) -> None:
+    # Given a server that is stricter than we know
+    monkeypatch.setattr(f"common.adapters.{ours}", stricter)
+
+    status, said = fresh.run(fresh.administrator | given, "accounts")
+
+    last = said.splitlines()[-1]
+    assert (status, last.startswith(f"image-processor: {words}")) == (2, True), said
+
+
+def test_a_redis_user_who_may_not_use_acl_is_no_administrator(made: Installation) -> None:
+    environment = made.environment(f"{made.name}_second", "second-password") | {"REDIS_ADMIN_URL": made.programs["REDIS_URL"]}
+
+    status, said = made.run(environment, "accounts")
+
+    assert (status, said.count("\n")) == (2, 1), said
+    assert said.startswith("image-processor: REDIS_ADMIN_URL: is not an administrator's: ")
 
 
 def test_without_an_administrator_it_says_which_variables_there_are(settings: Settings) -> None:

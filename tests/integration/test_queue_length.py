@@ -129,8 +129,9 @@ async def test_it_asks_for_one_worker_a_so_many_messages(broker: Broker) -> None
 
 async def test_it_says_in_a_line_why_there_is_no_number(broker: Broker) -> None:
     where = address(broker.url)
+    refused = f"answered 401 (user, password, or no permission in the virtual host {urlsplit(where).path[1:]})\n"
     for given, reason in (
-        (where.replace("guest:guest", "guest:wrong"), "answered 401 (user or password)"),
+        (where.replace("guest:guest", "guest:wrong"), refused),
         (f"{where}-other", "answered 404 (no such virtual host)"),
         (f"http://guest:guest@127.0.0.1:{free_port()}/", "does not answer: "),
         ("amqp://guest:guest@localhost/", "RABBITMQ_MANAGEMENT_URL is no address like"),

@@ -21,7 +21,7 @@ from common.adapters.rabbitmq import RabbitMqDeadLetters, RabbitMqQueue
 from common.adapters.redis import RedisLink, RedisStatusCache, RedisStatusNotifier
 from common.adapters.sql import SqlImageStore
 from common.adapters.sql.migrate import upgrade
-from common.errors import NotMigrated, Unavailable
+from common.errors import NotMigrated, Unavailable, WrongConfiguration
 from common.settings import Settings
 from tests.contract.sockets import Server, proxy_to
 from tests.e2e.stack import PROGRAM, Stack
@@ -115,6 +115,13 @@ async def fetch_keys(address: dict[str, str], ca_file: Path | None) -> None:
         await keys.close()
 
 
+async def refused(use: Use, address: dict[str, str], ca_file: Path | None) -> str:
+    """→ the reason. To who migrates it is a wrong setting, to the others an outage."""
+    with pytest.raises(WrongConfiguration if use is migrate else Unavailable) as caught:
+        await use(address, ca_file)
+    return caught.value.reason if isinstance(caught.value, Unavailable) else caught.value.detail
+
+
 USES = [use_database, migrate, use_cache, wait_for_notices, use_queue, walk_dead_letters, use_object_store, fetch_keys]
 
 
@@ -128,21 +135,17 @@ async def test_a_certificate_by_somebody_else_is_refused(
     servers: TlsServers, at: Callable[[str], dict[str, str]], use: Use
 ) -> None:
     for ca_file in (servers.other_ca_file, None):
-        with pytest.raises(Unavailable) as refused:
-            await use(at("localhost"), ca_file)
+        reason = await refused(use, at("localhost"), ca_file)
 
-        assert "CERTIFICATE_VERIFY_FAILED" in refused.value.reason
-        assert "self-signed certificate in certificate chain" in refused.value.reason or "unable to get" in refused.value.reason
+        assert "CERTIFICATE_VERIFY_FAILED" in reason
+        assert "self-signed certificate in certificate chain" in reason or "unable to get" in reason
 
 
 @pytest.mark.parametrize("use", USES)
 async def test_a_certificate_for_another_host_is_refused(
     servers: TlsServers, at: Callable[[str], dict[str, str]], use: Use
 ) -> None:
-    with pytest.raises(Unavailable) as refused:
-        await use(at("127.0.0.1"), servers.ca_file)
-
-    assert "certificate is not valid for '127.0.0.1'" in refused.value.reason
+    assert "certificate is not valid for '127.0.0.1'" in await refused(use, at("127.0.0.1"), servers.ca_file)
 
 
 @pytest.mark.parametrize(

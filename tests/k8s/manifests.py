@@ -36,10 +36,15 @@ OURS = ("gateway", "worker", "migrate")
 Document = dict[str, Any]
 
 
-def _render(folder: Path) -> list[Document]:
+def shown(folder: Path) -> subprocess.CompletedProcess[str]:
     ran = subprocess.run([RENDER, "--show", folder], capture_output=True, text=True, timeout=170)
     if ran.returncode and "needs kubectl or kustomize" in ran.stderr and not os.environ.get("CI"):
         pytest.skip(ran.stderr.strip())
+    return ran
+
+
+def _render(folder: Path) -> list[Document]:
+    ran = shown(folder)
     assert ran.returncode == 0, ran.stderr
     return list(yaml.safe_load_all(ran.stdout))
 

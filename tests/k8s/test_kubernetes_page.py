@@ -21,7 +21,7 @@ def test_every_folder_and_file_that_the_page_names_is_there() -> None:
 
 
 def test_every_setting_that_the_page_names_is_one() -> None:
-    of_others = {"KC_HOSTNAME", "GATEWAY_PUBLIC_URL"}
+    of_others = {"KC_HOSTNAME", "GATEWAY_PUBLIC_URL", "KEYCLOAK_ADMIN", "KEYCLOAK_ADMIN_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD_FILE"}
     found = set(re.findall(r"(?:`|^ *|[ `])([A-Z]+_[A-Z_]+)[`=]", PAGE, re.MULTILINE)) - of_others
 
     assert {"POSTGRES_URL_FILE", "MINIO_ADMIN_SECRET_KEY_FILE", "RENDER_SECONDS", "KEYCLOAK_PUBLIC_URL"} <= found
@@ -48,6 +48,15 @@ def test_the_secrets_that_are_made_by_hand_have_every_key() -> None:
         made[name] = set(re.findall(r"--from-file=(\w+)", rest))
 
     assert made == {name: set(keys) for name, keys in secrets_of("prod").items()}
+    [ingress] = of_kind(rendered("prod"), "Ingress")
+    assert re.findall(r"create secret tls (\S+)", PAGE) == [tls["secretName"] for tls in ingress["spec"]["tls"]]
+
+
+def test_no_command_of_the_page_makes_users_whose_password_is_known() -> None:
+    commands = re.findall(r"^.*scripts/setup_keycloak\.sh.*$", PAGE, re.M)
+
+    assert len(commands) == 2
+    assert all(command.endswith("scripts/setup_keycloak.sh --without-demo-users") for command in commands)
 
 
 def sentences() -> list[str]:

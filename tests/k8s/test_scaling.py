@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from common.adapters.rabbitmq.topology import DEAD_QUEUE, DEAD_WALK, queue_name
 from common.images import ImageStatus, Priority
 from common.telemetry import BACKLOG
-from tests.k8s.manifests import ALL, CHOICES, K8S, Document, config_maps_of, name_of, of_kind, rendered
+from tests.k8s.manifests import ALL, CHOICES, K8S, Document, chosen, config_maps_of, name_of, of_kind, rendered, shown
 
 PROMETHEUS_ADAPTER = K8S / "components" / "backlog-hpa" / "prometheus-adapter-values.yaml"
 
@@ -95,3 +96,18 @@ def test_keda_believes_the_ca_that_the_programs_believe() -> None:
     references = {each["parameter"]: each for each in authentication["spec"]["configMapTargetRef"]}
     assert references["ca"]["name"] == "service-ca"
     assert config_maps_of("prod with private-ca")[references["tls"]["name"]][references["tls"]["key"]] == "enable"
+
+
+def test_a_ca_that_keda_would_not_be_told_of_is_refused(tmp_path: Path) -> None:
+    # given the two components in the order in which the patch of the one would not find the other
+    kustomization = chosen("prod with private-ca", tmp_path) / "kustomization.yaml"
+    document = yaml.safe_load(kustomization.read_text())
+    document["components"].reverse()
+    kustomization.write_text(yaml.safe_dump(document))
+
+    # when
+    ran = shown(kustomization.parent)
+
+    # then
+    assert ran.returncode
+    assert "private-ca-comes-after-keda" in ran.stderr

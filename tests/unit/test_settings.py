@@ -66,6 +66,7 @@ def test_every_secret_can_be_a_file(name: str, empty_folder: Path, monkeypatch: 
         ("TLS_CA_FILE", "/nowhere", "TLS_CA_FILE: cannot read /nowhere: No such file or directory"),
         ("TLS_CA_FILE", "/etc", "TLS_CA_FILE: cannot read /etc: Is a directory"),
         ("TLS_CA_FILE", __file__, f"TLS_CA_FILE: {__file__} is no PEM file of certificates"),
+        ("MAX_UPLOAD_BYTES", "10MB", "MAX_UPLOAD_BYTES: must be a whole number, as in 10485760"),
         ("PRESETS", "thumb=resize:200", "PRESETS: must be JSON, as in {"),
         ("CORS_ORIGINS", "https://app.example.com", "CORS_ORIGINS: must be JSON, as in ["),
     ],

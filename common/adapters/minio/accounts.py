@@ -6,6 +6,7 @@ Makes the buckets too, which the account then need not. Only MinIO has this way 
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +26,12 @@ T = TypeVar("T")
 
 POLICY = "image-processor"
 NO_USER = "XMinioAdminNoSuchUser"
+BODY = ", Body: "
+# What will be refused again, by the setting that it is about.
+REFUSED = {"XMinioAdminInvalidAccessKey": "MINIO_ACCESS_KEY", "XMinioAdminInvalidSecretKey": "MINIO_SECRET_KEY"}
+# In bytes. It names upper limits as well, and does not keep to them.
+LEAST_ACCESS_KEY = 3
+LEAST_SECRET_KEY = 8
 
 
 class MinioAccounts:
@@ -36,6 +43,10 @@ class MinioAccounts:
         """Raises WrongConfiguration."""
         if app.name == admin.name:
             raise WrongConfiguration("MINIO_ACCESS_KEY", "is the administrator's; choose another, which is made")
+        if len(app.name.encode()) < LEAST_ACCESS_KEY or set("=,") & set(app.name):
+            raise WrongConfiguration("MINIO_ACCESS_KEY", f"must have at least {LEAST_ACCESS_KEY} characters, and no = or comma")
+        if len(app.secret.encode()) < LEAST_SECRET_KEY:
+            raise WrongConfiguration("MINIO_SECRET_KEY", f"must have at least {LEAST_SECRET_KEY} characters")
         scheme, _, address = endpoint.rpartition("://")
         secure = scheme == "https"
         http = PoolManager(timeout=Timeout(total=timeout_seconds), retries=False, ssl_context=trusting(ca_file) if secure else None)
@@ -88,5 +99,18 @@ class MinioAccounts:
 async def _call(call: Callable[[], T]) -> T:
     try:
         return await asyncio.to_thread(call)
-    except (MinioAdminException, *FAILURES) as error:
+    except MinioAdminException as error:
+        code, words = _said(error)
+        if variable := REFUSED.get(code):
+            raise WrongConfiguration(variable, f"MinIO refuses it: {words}") from error
+        raise Unavailable("object store", f"{code}: {words}"[:500]) from error
+    except FAILURES as error:
         raise Unavailable("object store", f"{type(error).__name__}: {error}"[:500]) from error
+
+
+def _said(error: MinioAdminException) -> tuple[str, str]:
+    """→ MinIO's code for it and its words, in one line; the SDK has only the whole answer."""
+    with suppress(ValueError, KeyError, TypeError):
+        answer = json.loads(str(error).partition(BODY)[2])
+        return str(answer["Code"]), " ".join(str(answer["Message"]).split())
+    return type(error).__name__, " ".join(str(error).split())

@@ -57,13 +57,31 @@ class RabbitMqAccounts:
         self._api_url = admin._replace(netloc=admin.netloc.rpartition("@")[2], path="", query="").geturl()
         self._auth = (unquote(admin.username or ""), unquote(admin.password or ""))
         self._app = _keys("RABBITMQ_URL", url)
+        if self._app.name == self._auth[0]:
+            raise WrongConfiguration("RABBITMQ_URL", "names the administrator; choose another user, who is made")
         self._vhost = unquote(app.path[1:]) or "/"
-        self._monitoring = _keys("RABBITMQ_MONITORING_URL", monitoring_url) if monitoring_url else None
+        self._monitoring = self._who_counts(monitoring_url) if monitoring_url else None
         self._permissions = permissions(declares=declares)
         self._timeout_seconds = timeout_seconds
         self._trust = trusting(ca_file)
-        if self._app.name == self._auth[0]:
-            raise WrongConfiguration("RABBITMQ_URL", "names the administrator; choose another user, who is made")
+
+    def _who_counts(self, url: str) -> AccountKeys:
+        """The URL is KEDA's, too, which takes the last part of the path for the virtual host, and none for the one named `/`."""
+        variable, parts = "RABBITMQ_MONITORING_URL", urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise WrongConfiguration(variable, "must be that of the management API: http[s]://USER:PASSWORD@HOST:PORT/VHOST")
+        keys = _keys(variable, url)
+        # What it is given, it has alone: an administrator would be none any more, and the programs would be without their queues.
+        if keys.name == self._auth[0]:
+            raise WrongConfiguration(variable, "names the administrator; choose another user, who is made")
+        if keys.name == self._app.name:
+            raise WrongConfiguration(variable, "names the user of RABBITMQ_URL; choose another, who is made")
+        vhost = unquote(parts.path.rpartition("/")[2]) or "/"
+        if vhost != self._vhost:
+            raise WrongConfiguration(
+                variable, f"names the virtual host {vhost}, and RABBITMQ_URL {self._vhost}; it must be the same"
+            )
+        return keys
 
     async def make(self) -> str:
         async with self._api() as api:

@@ -9,11 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
 
 from aio_pika import Connection
 from aio_pika.abc import AbstractChannel
 from aio_pika.connection import make_url
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.exceptions import InvalidFrameError
+from pamqp.commands import Connection as ConnectionFrames
 from yarl import URL
 
 from common.adapters.rabbitmq.leniency import read_whatever_comes
@@ -56,7 +59,7 @@ def translated() -> Iterator[None]:
     except TimeoutError as error:
         raise Unavailable("queue", "no answer within the time limit") from error
     except CONNECTION_EXCEPTIONS as error:
-        raise Unavailable("queue", f"{type(error).__name__}: {error}") from error
+        raise Unavailable("queue", _refusal(error) or f"{type(error).__name__}: {error}") from error
     except asyncio.CancelledError:
         # When a connection closes, aiormq cancels what waits on it. That is an outage, unless somebody cancelled this very task.
         task = asyncio.current_task()
@@ -68,6 +71,15 @@ def translated() -> Iterator[None]:
         if type(error) is not Exception:
             raise
         raise Unavailable("queue", "the connection was closed") from None
+
+
+def _refusal(error: BaseException) -> str | None:
+    """What the broker says where it refuses the virtual host. The SDK expects no close at this point, and tells of it only where in
+    memory it is: the frame itself is still in the function that raised."""
+    if not isinstance(error, InvalidFrameError):
+        return None
+    received = (caller.f_locals.get("frame") for caller, _ in walk_tb(error.__traceback__))
+    return next((frame.reply_text for frame in received if isinstance(frame, ConnectionFrames.Close)), None)
 
 
 class Link:

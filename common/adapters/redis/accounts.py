@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from common.adapters.redis.link import RedisLink
 from common.adapters.redis.notifier import CHANNEL
@@ -35,6 +35,8 @@ class RedisAccounts:
         self._name, password = unquote(parts.username or ""), unquote(parts.password or "")
         if not self._name or self._name == "default" or not password:
             raise WrongConfiguration("REDIS_URL", "names no user and password to make, as in redis://USER:PASSWORD@HOST:PORT/0")
+        if not all(character.isprintable() and not character.isspace() for character in self._name):
+            raise WrongConfiguration("REDIS_URL", "names a user with spaces or control characters, which Redis does not take")
         self._admin_name = unquote(urlsplit(admin_url).username or "default")
         if self._name == self._admin_name:
             raise WrongConfiguration("REDIS_URL", "names the administrator; choose another user, who is made")
@@ -45,7 +47,7 @@ class RedisAccounts:
     async def make(self) -> str:
         link = RedisLink(self._admin_url, self._timeout_seconds, self._ca_file)
         try:
-            await link.call(SERVICE, lambda: link.client.execute_command("ACL", "SETUSER", self._name, "reset", *self._rules))
+            await self._set_user(link)
             with suppress(Unavailable):
                 await link.attempt(SERVICE, lambda: link.client.execute_command("ACL", "SETUSER", self._name, LATER))
             kept = await self._save(link)
@@ -55,6 +57,17 @@ class RedisAccounts:
         return (
             made if kept else f"{made} until Redis restarts, which has no file for users: user {self._name} {' '.join(self._rules)}"
         )
+
+    async def _set_user(self, link: RedisLink) -> None:
+        try:
+            await link.call(SERVICE, lambda: link.client.execute_command("ACL", "SETUSER", self._name, "reset", *self._rules))
+        except Unavailable as error:
+            if isinstance(error.__cause__, NoPermissionError):
+                raise WrongConfiguration("REDIS_ADMIN_URL", f"is not an administrator's: {error.__cause__}") from error
+            # Its subclasses are states of the server, which pass.
+            if type(error.__cause__) is ResponseError:
+                raise WrongConfiguration("REDIS_URL", f"Redis refuses this user: {error.__cause__}") from error
+            raise
 
     async def remove(self, name: str) -> bool:
         if name in (self._name, self._admin_name, "default"):

@@ -4,6 +4,7 @@ Promises that an upgrade happens wholly or not at all, and that any number of th
 """
 
 import asyncio
+import ssl
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -22,10 +23,12 @@ from common.errors import NotMigrated, Unavailable, WrongConfiguration
 _PATIENCE_SECONDS = 60
 # Any number that nothing else in the database locks.
 _LOCK = 7_240_113
+# Of SQLSTATE: who it is, and that there is no such database.
+REFUSED = ("28", "3D000")
 
 
 def upgrade(url: str, ca_file: Path | None = None) -> None:
-    """Waits for others that are at it. Raises Unavailable, or NotMigrated for a database of a later version than this program."""
+    """Waits for others that are at it. Raises Unavailable; WrongConfiguration; NotMigrated for one of a later version than this."""
     asyncio.run(_upgrade(url, ca_file))
 
 
@@ -35,11 +38,25 @@ async def _upgrade(url: str, ca_file: Path | None) -> None:
         async with connected(engine, None) as connection:
             await connection.run_sync(_upgrade_alone)
     except Unavailable as error:
-        if not lacking_right(error):
-            raise
-        raise WrongConfiguration("POSTGRES_URL", f"to migrate takes the owner's role: {error.reason}") from error
+        if lacking_right(error):
+            raise WrongConfiguration("POSTGRES_URL", f"to migrate takes the owner's role: {error.reason}") from error
+        if lasting := _lasting(error):
+            raise WrongConfiguration("POSTGRES_URL", " ".join(str(lasting).split())) from error
+        raise
     finally:
         await engine.dispose()
+
+
+def _lasting(error: BaseException | None) -> BaseException | None:
+    """What does not pass by itself. Programs that run on take it for an outage, as an operator may be at it; who migrates waits for
+    the answer."""
+    while error is not None:
+        is_refused = (getattr(error, "sqlstate", None) or "").startswith(REFUSED)
+        is_without_tls = isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+        if is_refused or is_without_tls or isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error = error.__cause__ or getattr(error, "orig", None)
+    return None
 
 
 def _upgrade_alone(connection: Connection) -> None:
