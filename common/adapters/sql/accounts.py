@@ -23,6 +23,7 @@ VERSION_TABLE = (
     f"CREATE TABLE IF NOT EXISTS {VERSION} (version_num VARCHAR(32) NOT NULL CONSTRAINT alembic_version_pkc PRIMARY KEY)"
 )
 TABLES = tuple(METADATA.tables)
+SAYS_WHO_GRANTED = 160_000
 
 
 class PostgresAccounts:
@@ -83,12 +84,21 @@ class PostgresAccounts:
             # Who is no superuser can give the owner what is to be its only as a member, which since PostgreSQL 16 the maker of a
             # role is in name alone.
             await _run(admin, "GRANT %I TO CURRENT_USER", self._owner)
-        for parent in await admin.fetch(
-            "SELECT parent.rolname FROM pg_auth_members m JOIN pg_roles parent ON parent.oid = m.roleid "
-            "JOIN pg_roles member ON member.oid = m.member WHERE member.rolname = $1",
+        await self._leave_groups(admin)
+
+    async def _leave_groups(self, admin: Any) -> None:
+        """From PostgreSQL 16 on what somebody else has granted is only warned of where nobody says who."""
+        says_who = await admin.fetchval("SELECT current_setting('server_version_num')::int") >= SAYS_WHO_GRANTED
+        for group, grantor in await admin.fetch(
+            "SELECT parent.rolname, grantor.rolname FROM pg_auth_members m JOIN pg_roles parent ON parent.oid = m.roleid "
+            "JOIN pg_roles member ON member.oid = m.member LEFT JOIN pg_roles grantor ON grantor.oid = m.grantor "
+            "WHERE member.rolname = $1",
             self._app,
         ):
-            await _run(admin, "REVOKE %I FROM %I", parent["rolname"], self._app)
+            if says_who:
+                await _run(admin, "REVOKE %I FROM %I GRANTED BY %I", group, self._app, grantor)
+            else:
+                await _run(admin, "REVOKE %I FROM %I", group, self._app)
 
     async def _take_over(self, admin: Any) -> None:
         await _run(admin, "ALTER DATABASE %I OWNER TO %I", self._database, self._owner)
