@@ -49,6 +49,8 @@ async def _issuer(settings: Settings) -> Finding:
     try:
         async with httpx.AsyncClient(timeout=SECONDS, mounts=DIRECT, verify=trusting(settings.tls_ca_file)) as http:
             answer = await http.get(url)
+        if reason := _refusal(answer):
+            return _no_answer("issuer", url, reason)
         issuer = answer.json()["issuer"]
     except NO_ANSWER as error:
         return _no_answer("issuer", url, error)
@@ -78,11 +80,11 @@ async def _client(settings: Settings) -> Finding:
     try:
         async with httpx.AsyncClient(timeout=SECONDS, mounts=DIRECT, verify=trusting(settings.tls_ca_file)) as http:
             answer = await http.post(url, data={"grant_type": "client_credentials", "client_id": client})
+        if reason := _refusal(answer):
+            return _no_answer("client", url, reason)
         refusal = answer.json()["error"]
     except NO_ANSWER as error:
         return _no_answer("client", url, error)
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        return Finding(what="client", level=Level.FAILED, detail=f"{url}: {refusal}", advice=NO_ANSWER_ADVICE)
     if refusal == "invalid_client":
         return Finding(
             what="client",
@@ -93,8 +95,22 @@ async def _client(settings: Settings) -> Finding:
     return Finding(what="client", level=Level.OK, detail=f"the realm has a public client {client}")
 
 
-def _no_answer(what: str, url: str, error: Exception) -> Finding:
-    detail = f"{url}: {error!r}"
+def _refusal(answer: httpx.Response) -> str | None:
+    """Of either question, whatever there is in its body."""
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return "the realm is not there: HTTP 404"
+    return f"HTTP {answer.status_code}" if answer.is_server_error else None
+
+
+def _no_answer(what: str, url: str, error: Exception | str) -> Finding:
+    match error:
+        case str():
+            reason = error
+        case KeyError() | TypeError() | json.JSONDecodeError() | UnicodeDecodeError():
+            reason = "what answers there is not Keycloak"
+        case _:
+            reason = repr(error)
+    detail = f"{url}: {reason}"
     return Finding(what=what, level=Level.FAILED, detail=detail, advice=advice_on(detail) or NO_ANSWER_ADVICE)
 
 

@@ -82,6 +82,7 @@ REASONS = {
     ),
     "CERTIFICATE_VERIFY_FAILED": "Is its certificate by a CA in TLS_CA_FILE, and for the host name in the setting?",
     "WRONG_VERSION_NUMBER": "It answers, but not in TLS: is this its TLS port, and TLS turned on there?",
+    "no answer in TLS": "Is it running; is this its TLS port, and TLS turned on there?",
     "rejected SSL upgrade": "It answers, but has no TLS: is ssl turned on there?",
     "[SSL": "TLS cannot be agreed on: are its versions, ciphers and, where asked for, the client's certificate right?",
 }

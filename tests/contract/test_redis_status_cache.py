@@ -111,6 +111,18 @@ async def test_a_redis_that_is_slow_at_each_step_is_unavailable_in_time(operatio
         assert await seconds_until_unavailable(operation(cache)) < LIMIT_SECONDS + SLACK_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("scheme", "reason"), [("redis", "TimeoutError: no answer in time"), ("rediss", "no answer in TLS in 0.2 s")]
+)
+async def test_silence_is_a_reason_in_words(scheme: str, reason: str) -> None:
+    # Given what Redis does with the beginning of TLS: waits for the end of the line
+    async with Server(silence) as server, linked_cache(f"{scheme}://{server.address}/0", 0.2) as cache:
+        with pytest.raises(Unavailable) as caught:
+            await cache.check()
+
+    assert caught.value.reason == reason
+
+
 async def test_after_the_pause_one_caller_tries_for_all() -> None:
     connections: list[float] = []
     async with Server(counted(silence, connections)) as server, cache_at(server.address) as cache:

@@ -47,20 +47,22 @@ async def test_a_clock_that_differs_by_more_than_tokens_bear(keycloak: respx.Moc
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "words"),
     [
-        {"text": "<html>a proxy's page</html>"},
-        {"json": ["no", "object"]},
-        {"json": {"nothing": "of use"}},
-        {"status_code": 502, "text": ""},
+        ({"text": "<html>a proxy's page</html>"}, "what answers there is not Keycloak"),
+        ({"json": ["no", "object"]}, "what answers there is not Keycloak"),
+        ({"json": {"nothing": "of use"}}, "what answers there is not Keycloak"),
+        ({"status_code": 502, "text": ""}, "HTTP 502"),
+        ({"status_code": 404, "json": {"error": "Realm does not exist"}}, "the realm is not there: HTTP 404"),
     ],
 )
-async def test_answers_that_keycloak_would_not_give(keycloak: respx.MockRouter, answer: dict[str, Any]) -> None:
+async def test_answers_that_keycloak_would_not_give(keycloak: respx.MockRouter, answer: dict[str, Any], words: str) -> None:
     keycloak.get(DISCOVERY).respond(**answer)
     keycloak.post(TOKEN).respond(**answer)
 
     for finding in (await found()).values():
         assert finding.level is Level.FAILED
+        assert finding.detail.endswith(f": {words}")
         assert "KEYCLOAK_URL" in finding.advice
 
 

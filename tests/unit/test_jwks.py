@@ -295,6 +295,24 @@ async def test_without_any_keys_ever_it_is_unavailable_at_one_fetch_a_cooldown(
     assert realm.call_count == 2
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.Response(404, json={"error": "Realm does not exist"}), "the realm is not there: HTTP 404"),
+        (httpx.Response(502), "HTTP 502"),
+    ],
+)
+async def test_what_was_answered_instead_of_keys_is_said_in_words(
+    remote: RemoteJwks, realm: respx.Route, answer: httpx.Response, words: str
+) -> None:
+    realm.mock(return_value=answer)
+
+    with pytest.raises(Unavailable) as error:
+        await remote.check()
+
+    assert error.value.reason == f"{URL}: {words}"
+
+
 async def test_closing_ends_a_fetch_that_runs(clock: FakeClock, realm: respx.Route) -> None:
     keys = RemoteJwks(URL, refresh_seconds=300, cooldown_seconds=10, timeout_seconds=60, clock=clock)
     answer = HeldAnswer()

@@ -89,7 +89,8 @@ class RemoteJwks:
             JWKS_FETCHES.labels("ok").inc()
         # An AttributeError is anyio's, which asks a connection for its peer that was closed as soon as it was there.
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, AttributeError) as error:
-            self._failure = f"{self._url}: {error!r}"
+            # A ValueError is read_jwks's or ours, in words; others may have none, and are known by their names.
+            self._failure = f"{self._url}: {error if type(error) is ValueError else repr(error)}"
             JWKS_FETCHES.labels("failed").inc()
             log.warning("the realm's keys could not be fetched", reason=self._failure, have_keys=self._keys is not None)
         finally:
@@ -100,7 +101,8 @@ class RemoteJwks:
         body = bytearray()
         async with self._client.stream("GET", self._url) as response:
             if response.status_code != httpx.codes.OK:
-                raise ValueError(f"HTTP status {response.status_code}")
+                missing = response.status_code == httpx.codes.NOT_FOUND
+                raise ValueError(f"{'the realm is not there: ' if missing else ''}HTTP {response.status_code}")
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MAX_JWKS_BYTES:

@@ -46,7 +46,7 @@ def translated(service: str) -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, RuntimeError) as error:
-        raise Unavailable(service, f"{type(error).__name__}: {error}") from error
+        raise Unavailable(service, f"{type(error).__name__}: {str(error) or 'no answer in time'}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,7 @@ class RedisLink:
         except ValueError:
             # Its text could hold the password.
             raise WrongConfiguration("REDIS_URL", "must be redis://[[USER]:PASSWORD@]HOST:PORT/DATABASE") from None
+        self._speaks_tls = urlsplit(url).scheme == "rediss"
         _let_trust(self._pool, url, ca_file)
         self.client = _Pipelining(connection_pool=self._pool, timeout_seconds=timeout_seconds)
         # While Redis is away: the moment, on the loop's clock, from which a call may try again.
@@ -199,6 +200,9 @@ class RedisLink:
                 answer = await command()
         except Unavailable as error:
             self.failures += 1
+            if self._run_id is None and self._speaks_tls and isinstance(error.__cause__, (TimeoutError, RedisTimeoutError)):
+                # A server that does not speak it waits for the rest of what it takes for a command.
+                error.reason = f"no answer in TLS in {self.timeout_seconds:g} s"
             if isinstance(error.__cause__, AWAY):
                 self._try_again_at = asyncio.get_running_loop().time() + PAUSE_SECONDS
             raise
