@@ -23,6 +23,8 @@ async def run_accounts(settings: Settings, remove: str | None, wait_seconds: flo
     missing = {service: variable for service, variable in found.items() if isinstance(variable, str)}
     if not known:
         raise WrongUsage(f"Nothing is known of any administrator: set {', '.join(missing.values())}, or some of them.")
+    if remove is not None and all(accounts.uses(remove) for accounts in known.values()):
+        raise WrongUsage(f"--remove: {remove} is in use by each of them.")
     give_up_at = time.monotonic() + wait_seconds
     away = await _all_done(known, remove)
     while away and time.monotonic() < give_up_at:
@@ -50,4 +52,6 @@ async def _all_done(known: dict[str, Accounts], remove: str | None) -> dict[str,
 async def _done(accounts: Accounts, remove: str | None) -> str:
     if remove is None:
         return await accounts.make()
+    if accounts.uses(remove):
+        return f"{remove} is in use, and stays"
     return f"{remove} is gone" if await accounts.remove(remove) else f"there is no {remove}"

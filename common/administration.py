@@ -3,10 +3,10 @@
 From the environment or `.env`; each may be a file, as with the settings' secrets. A service whose key is missing is left as it is.
 """
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from common.sources import SecretFiles
+from common.sources import SecretFiles, check_authority
 
 
 class Administration(BaseSettings):
@@ -25,6 +25,13 @@ class Administration(BaseSettings):
     )
     minio_admin_access_key: SecretStr | None = Field(None, description="MinIO's root user, or another administrator")
     minio_admin_secret_key: SecretStr | None = Field(None, description="their secret key")
+
+    @field_validator("postgres_admin_url", "postgres_owner_url", "redis_admin_url", "rabbitmq_admin_url", "rabbitmq_monitoring_url")
+    @classmethod
+    def _authority(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and info.field_name is not None:
+            check_authority(info.field_name.upper(), value.get_secret_value())
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -381,5 +381,8 @@ class Accounts(Protocol):
         repeat, and beside other accounts of theirs. → what it may do now. Raises WrongConfiguration where the administrator's right
         does not do."""
 
+    def uses(self, name: str) -> bool:
+        """Whether that is the programs' account, by the settings, or an administrator's."""
+
     async def remove(self, name: str) -> bool:
-        """An account that no program uses any more is gone. False where there is none. Raises WrongConfiguration for one in use."""
+        """An account that is not in use is gone. False where there is none."""

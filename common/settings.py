@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from common.errors import InvalidProcessing, WrongConfiguration
 from common.formats import Limits
 from common.processing import Processing, parse
-from common.sources import SecretFiles, config_file
+from common.sources import SecretFiles, check_authority, config_file
 from common.tls import trusting
 
 T = TypeVar("T", bound=BaseSettings)
@@ -28,9 +28,6 @@ DEVELOPMENT_PASSWORDS = ("image_processor:image_processor@", "guest:guest@", "mi
 
 YEAR_SECONDS = 365 * 86_400
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
-# One host or several, each with a port or without.
-_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:@,\[\]]*)(?::[0-9]{1,5})?"
-_AUTHORITY = re.compile(rf"(?:.*@)?{_HOST}(?:,{_HOST})*", re.DOTALL)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _JSON_EXAMPLES = {
     "CORS_ORIGINS": """, as in ["https://app.example.com"]""",
@@ -232,9 +229,7 @@ class Settings(BaseSettings):
             value: str = getattr(self, name).get_secret_value()
             if self.mode == "distributed" and not value.startswith(schemes):
                 raise WrongConfiguration(name.upper(), f"must begin with {' or '.join(schemes)}")
-            # What reads the URL later would show what it takes for the port: a part of the password, perhaps.
-            if not _AUTHORITY.fullmatch(re.split("[/?#]", value.partition("://")[2])[0]):
-                raise WrongConfiguration(name.upper(), "has no such host and port; in a password write %2F for / and %23 for #")
+            check_authority(name.upper(), value)
         if self.environment == "production":
             if self.mode == "embedded":
                 raise WrongConfiguration("ENVIRONMENT", "the embedded mode is for development; it does not run in production")

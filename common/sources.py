@@ -1,6 +1,7 @@
 """Where settings come from beside plain variables: files that hold one secret each, and `config.yaml`."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +12,16 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, YamlConfigSettingsSource
 
 from common.errors import WrongConfiguration
+
+# One host or several, each with a port or without.
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:@,\[\]]*)(?::[0-9]{1,5})?"
+_AUTHORITY = re.compile(rf"(?:.*@)?{_HOST}(?:,{_HOST})*", re.DOTALL)
+
+
+def check_authority(variable: str, url: str) -> None:
+    """Raises WrongConfiguration. What reads the URL later would show what it takes for the port: part of the password, perhaps."""
+    if not _AUTHORITY.fullmatch(re.split("[/?#]", url.partition("://")[2])[0]):
+        raise WrongConfiguration(variable, "has no such host and port; in a password write %2F for / and %23 for #")
 
 
 class SecretFiles(PydanticBaseSettingsSource):

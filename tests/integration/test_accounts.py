@@ -285,7 +285,16 @@ def test_one_account_after_another_and_the_old_one_is_dropped(fresh: Installatio
     # when the first one is dropped, which only its successors can do
     status, said = fresh.run(fresh.administrator, "accounts", "--remove", f"{fresh.name}_app")
     assert (status, "in use" in said) == (2, True), said
+    # and where it is in use on one service alone, it stays there and goes everywhere else
+    mixed = second | {"RABBITMQ_URL": fresh.programs["RABBITMQ_URL"]}
     for words in ("is gone", "there is no"):
+        status, said = fresh.run(fresh.administrator | mixed, "accounts", "--remove", f"{fresh.name}_app")
+        assert status == 0, said
+        assert f"RabbitMQ: {fresh.name}_app is in use, and stays." in said.splitlines()
+        assert said.count(words) == 3, said
+    status, said = fresh.run(fresh.administrator | second, "accounts", "--remove", f"{fresh.name}_app")
+    assert (status, said.count("is gone"), said.count("there is no")) == (0, 1, 3), said
+    for words in ("there is no",):
         status, said = fresh.run(fresh.administrator | second, "accounts", "--remove", f"{fresh.name}_app")
         assert (status, said.count(f"{fresh.name}_app {words}" if words == "is gone" else f"{words} {fresh.name}_app")) == (0, 4), (
             said
@@ -338,6 +347,8 @@ def test_with_an_account_that_may_not_declare(fresh: Installation) -> None:
     [
         ({"RABBITMQ_ADMIN_URL": "http://guest:wrong@localhost:15672"}, 2, "RABBITMQ_ADMIN_URL: is not an administrator's"),
         ({"RABBITMQ_ADMIN_URL": "amqp://guest:guest@localhost:5672"}, 2, "RABBITMQ_ADMIN_URL: must be that of"),
+        ({"RABBITMQ_ADMIN_URL": "http://guest:pa55/word@localhost:15672"}, 2, "RABBITMQ_ADMIN_URL: has no such host and port"),
+        ({"POSTGRES_ADMIN_URL": "postgresql://p:pa55#word@localhost/d"}, 2, "POSTGRES_ADMIN_URL: has no such host and port"),
         ({"RABBITMQ_ADMIN_URL": "http://guest:guest@localhost:1"}, 1, "RabbitMQ: nothing was done (http://localhost:1"),
         (
             {"POSTGRES_ADMIN_URL": "postgresql://p:p@localhost/d", "POSTGRES_OWNER_URL": "postgresql://o:p@localhost/elsewhere"},
@@ -371,6 +382,7 @@ def test_what_cannot_be_done_is_a_line(settings: Settings, administrator: dict[s
     assert (done, words in said) == (status, True), said
     assert "Traceback" not in said
     assert "first-password" not in said
+    assert "pa55" not in said
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ class Late:
             raise Unavailable("queue", "not there yet")
         return "all is well"
 
+    def uses(self, name: str) -> bool:
+        raise AssertionError(name)
+
     async def remove(self, name: str) -> bool:
         raise AssertionError(name)
 

@@ -72,10 +72,10 @@ class MinioAccounts:
         await _call(all_of_it)
         return f"{self._app.name} puts, reads, lists and deletes objects in {' and '.join(Bucket)} (policy {POLICY})"
 
-    async def remove(self, name: str) -> bool:
-        if name in (self._app.name, self._admin_name):
-            raise WrongConfiguration("--remove", f"{name} is the object store's account in use")
+    def uses(self, name: str) -> bool:
+        return name in (self._app.name, self._admin_name)
 
+    async def remove(self, name: str) -> bool:
         def remove() -> bool:
             try:
                 self._admin.user_remove(name)

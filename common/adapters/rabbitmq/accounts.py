@@ -94,9 +94,10 @@ class RabbitMqAccounts:
         made = f"{self._app.name} uses the queues of the virtual host {self._vhost}"
         return made + (f"; {self._monitoring.name} counts what is in them" if self._monitoring else "")
 
+    def uses(self, name: str) -> bool:
+        return name in (self._app.name, self._auth[0], self._monitoring.name if self._monitoring else None)
+
     async def remove(self, name: str) -> bool:
-        if name in (self._app.name, self._auth[0], self._monitoring.name if self._monitoring else None):
-            raise WrongConfiguration("--remove", f"{name} is RabbitMQ's account in use")
         async with self._api() as api:
             answer = await _ask(api, "DELETE", f"users/{_part(name)}", missing=True)
         return answer.status_code != httpx.codes.NOT_FOUND

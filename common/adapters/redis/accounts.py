@@ -69,9 +69,10 @@ class RedisAccounts:
                 raise WrongConfiguration("REDIS_URL", f"Redis refuses this user: {error.__cause__}") from error
             raise
 
+    def uses(self, name: str) -> bool:
+        return name in (self._name, self._admin_name, "default")
+
     async def remove(self, name: str) -> bool:
-        if name in (self._name, self._admin_name, "default"):
-            raise WrongConfiguration("--remove", f"{name} is Redis's account in use")
         link = RedisLink(self._admin_url, self._timeout_seconds, self._ca_file)
         try:
             removed: int = await link.call(SERVICE, lambda: link.client.execute_command("ACL", "DELUSER", name))

@@ -56,9 +56,10 @@ class PostgresAccounts:
             await self._grant(owner)
         return f"{self._app} reads and writes rows of {self._database}; {self._owner} owns and migrates it"
 
+    def uses(self, name: str) -> bool:
+        return name in (self._admin, self._owner, self._app)
+
     async def remove(self, name: str) -> bool:
-        if name in (self._admin, self._owner, self._app):
-            raise WrongConfiguration("--remove", f"{name} is a role of PostgreSQL in use")
         async with self._in_database() as admin:
             if not await _attributes(admin, name):
                 return False
