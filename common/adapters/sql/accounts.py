@@ -155,8 +155,10 @@ class PostgresAccounts:
 
 async def _attributes(connection: Any, role: str) -> Any:
     """None where there is no such role."""
-    powers = "rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication"
-    query = f"SELECT {powers} AS is_powerful FROM pg_roles WHERE rolname = $1"  # noqa: S608 - no name in it
+    query = (
+        "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication AS is_powerful "
+        "FROM pg_roles WHERE rolname = $1"
+    )
     return await connection.fetchrow(query, role)
 
 
