@@ -122,7 +122,8 @@ def test_programs_send_one_tree_to_a_collector(traced: Stack, collector: Collect
 
 def test_a_collector_that_is_away_holds_up_nobody(traced: Stack) -> None:
     # given
-    traced.environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    port = free_port()
+    traced.environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_BSP_SCHEDULE_DELAY": "100"}
     traced.start()
     user = traced.as_user()
 
@@ -138,5 +139,6 @@ def test_a_collector_that_is_away_holds_up_nobody(traced: Stack) -> None:
     assert (set(codes), time.monotonic() - began < STOP_SECONDS) == ({0}, True)
     # and it is told in lines of the log's own form
     told = [json.loads(line) for line in traced.log().splitlines() if "opentelemetry" in line]
-    assert {line["level"] for line in told} == {"error"}
+    assert {line["level"] for line in told} == {"warning", "error"}
+    assert [line for line in told if f"port={port}" in line["event"] and "refused" in line["event"]]
     assert not [line for line in told if "exception" in line]
