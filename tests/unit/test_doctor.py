@@ -1,9 +1,9 @@
 """What the doctor makes of Keycloak's own words, which no real one can be made to say."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -30,13 +30,22 @@ async def found() -> dict[str, Finding]:
     return {name: await examination() for name, examination in examine_keycloak(SETTINGS)}
 
 
+class StandingClock(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls.fromtimestamp(1_800_000_000, tz)
+
+
 async def test_where_all_is_well(keycloak: respx.MockRouter) -> None:
     assert {name: finding.level for name, finding in (await found()).items()} == {"issuer": Level.OK, "client": Level.OK}
 
 
 @pytest.mark.parametrize(("ahead", "words"), [(60.0, "60 s ahead of"), (-3600.0, "3600 s behind")])
-async def test_a_clock_that_differs_by_more_than_tokens_bear(keycloak: respx.MockRouter, ahead: float, words: str) -> None:
-    there = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead + 0.5), usegmt=True)
+async def test_a_clock_that_differs_by_more_than_tokens_bear(
+    keycloak: respx.MockRouter, monkeypatch: pytest.MonkeyPatch, ahead: float, words: str
+) -> None:
+    monkeypatch.setattr("cli.doctor.datetime", StandingClock)
+    there = format_datetime(StandingClock.now(UTC) + timedelta(seconds=ahead), usegmt=True)
     keycloak.get(DISCOVERY).respond(json={"issuer": SETTINGS.issuer}, headers={"Date": there})
 
     issuer = (await found())["issuer"]
