@@ -32,6 +32,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 LASTING_SECONDS = 60.0
 # One that has lived for so long has nothing against it that a line would say.
 STARTING_SECONDS = 15.0
+# How far apart processes that were started together come to the same line, on a busy machine.
 OTHERS_SECONDS = 3.0
 
 
